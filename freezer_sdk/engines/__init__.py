@@ -1,0 +1,1 @@
+"""Engines: how backups lie in a storage."""

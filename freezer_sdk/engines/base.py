@@ -1,0 +1,172 @@
+"""The Engine contract: how backups lie in a storage."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol, Self
+
+from freezer_sdk.contract import Plugin
+from freezer_sdk.model import (
+    JSON,
+    Backup,
+    BackupOptions,
+    Entry,
+    EventHandler,
+    RepositoryInfo,
+    RepositoryStats,
+    RestoreOptions,
+    RestoreResult,
+    VerifyResult,
+)
+from freezer_sdk.modes.base import Protected
+from freezer_sdk.storages.base import Reader, Storage
+from freezer_sdk.streams.cancel import CancelToken
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineCapabilities:
+    """What an engine can do."""
+
+    levels: bool = False
+    prune: bool = False
+    keys: bool = False
+    streams: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What every long operation is given.
+
+    Attributes:
+        events: called from any thread, quickly; must not raise.
+        cancel: checked at least once a segment.
+    """
+
+    events: EventHandler = lambda event: None
+    cancel: CancelToken = field(default_factory=CancelToken)
+
+
+class Repository(Protocol):
+    """An open repository. May be used from several threads; several processes may have it open."""
+
+    def info(self) -> RepositoryInfo:
+        """What the repository says about itself."""
+
+    def stats(self) -> RepositoryStats:
+        """Sizes; lists the storage.
+
+        Raises:
+            StorageError.
+        """
+
+    def backup(self, protected: Protected, options: BackupOptions, context: Context) -> Backup:
+        """Stores the sources as one backup; partial when some could not be read whole.
+
+        Raises:
+            StorageError, RepositoryError, SourceError, Cancelled: nothing was committed.
+        """
+
+    def backups(self) -> Sequence[Backup]:
+        """All visible backups, oldest first.
+
+        Raises:
+            StorageError, IntegrityError.
+        """
+
+    def entries(self, backup: str, *, path: bytes | None = None, recursive: bool = True) -> Iterator[Entry]:
+        """Entries in the order of the tree, parents first.
+
+        Args:
+            backup: full id.
+            path: absolute; only this entry and what lies below.
+
+        Raises:
+            BackupNotFound, IntegrityError, StorageError.
+        """
+
+    def open(self, backup: str, path: bytes) -> AbstractContextManager[Reader]:
+        """The content of one file or stream.
+
+        Raises:
+            BackupNotFound, IntegrityError, StorageError, RestoreError: no such file.
+        """
+
+    def restore(self, backup: str, target: str, options: RestoreOptions, context: Context) -> RestoreResult:
+        """Brings the backup, or chosen paths, back below ``target``.
+
+        Raises:
+            RestoreError, BackupNotFound, StorageError, Cancelled. Damage to single items is in the result.
+        """
+
+    def verify(self, backups: Sequence[str], *, read_data: bool, context: Context) -> VerifyResult:
+        """Checks that backups are whole; findings are in the result.
+
+        Args:
+            backups: full ids; empty: all of the repository, and every object in it.
+            read_data: reads and authenticates every byte, instead of only presence and structure.
+
+        Raises:
+            StorageError, BackupNotFound, Cancelled.
+        """
+
+    def forget(self, backups: Iterable[str]) -> None:
+        """Hides backups and leaves their space to maintenance.
+
+        Raises:
+            BackupNotFound, PolicyRefusal, StorageError.
+        """
+
+    def close(self) -> None:
+        """Releases what is held; the storage stays open."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+PasswordSource = Callable[[], str | None]
+"""Asked only when a password is needed; ``None``: there is none."""
+
+
+class Engine(Plugin):
+    """Makes and opens repositories of one layout. Built with its options."""
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> EngineCapabilities:
+        """What it can do."""
+
+    @abstractmethod
+    def probe(self, storage: Storage) -> bool:
+        """Whether the storage holds a repository of this engine.
+
+        Raises:
+            StorageError.
+        """
+
+    @abstractmethod
+    def create(self, storage: Storage, *, password: PasswordSource, encryption: bool = True) -> Repository:
+        """Makes a repository and opens it.
+
+        Raises:
+            RepositoryExists, ConfigurationError: encryption without a password, or a password without encryption.
+            StorageError.
+        """
+
+    @abstractmethod
+    def open(self, storage: Storage, *, password: PasswordSource) -> Repository:
+        """Opens a repository.
+
+        Raises:
+            RepositoryNotFound, WrongPassword, UnsupportedFormat, IntegrityError, StorageError.
+        """
+
+    def schema(self) -> JSON:
+        """Facts about its format for documentation and tools."""
+        return {}

@@ -1,0 +1,1 @@
+"""Local file trees: scanning, metadata, patterns, safe restore. Public to plug-in authors."""

@@ -1,0 +1,334 @@
+"""What goes in and comes out of the library: frozen dataclasses, no behaviour.
+
+Times are aware datetimes in UTC unless a field says ``_ns`` (integer nanoseconds since 1970).
+Paths inside a backup are ``bytes`` where any file name must survive, ``str`` (surrogateescape) where people read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+Buffer = bytes | bytearray | memoryview
+JSON = Mapping[str, Any]
+
+
+class Status(StrEnum):
+    """How a backup ended."""
+
+    COMPLETE = "complete"
+    PARTIAL = "partial"
+
+
+class EntryType(StrEnum):
+    """What a recorded file system entry is."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+    FIFO = "fifo"
+    SOCKET = "socket"
+    CHARACTER_DEVICE = "character_device"
+    BLOCK_DEVICE = "block_device"
+
+
+class Overwrite(StrEnum):
+    """What a restore does with files that exist already."""
+
+    ALWAYS = "always"
+    IF_CHANGED = "if-changed"
+    NEVER = "never"
+
+
+class Layout(StrEnum):
+    """Where a restore puts things below its target.
+
+    ``content``: the content of the one root goes into the target. ``full``: recorded absolute paths
+    are made below the target. ``auto``: content for one root, full for several.
+    """
+
+    AUTO = "auto"
+    CONTENT = "content"
+    FULL = "full"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """Something that could not be backed up, restored or verified as it should.
+
+    Attributes:
+        path: the entry or object that it concerns.
+        kind: short stable word, e.g. ``unreadable``, ``changed``, ``vanished``, ``xattr``, ``owner``, ``damaged``.
+        message: for people.
+        fatal: the item is not whole (a backup becomes partial, a restore failed for it); else only a warning.
+    """
+
+    path: str
+    kind: str
+    message: str
+    fatal: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BackupStats:
+    """Figures of one backup run.
+
+    Attributes:
+        files, directories, others: entries recorded (hard links count each).
+        bytes: size of all recorded files.
+        new_files, changed_files, unmodified_files: against the parent backup.
+        read_bytes: read from the source in this run.
+        added_bytes: stored by this run: packs, index and commit.
+        added_raw_bytes: the same content before compression.
+        duration: seconds.
+    """
+
+    files: int = 0
+    directories: int = 0
+    others: int = 0
+    bytes: int = 0
+    new_files: int = 0
+    changed_files: int = 0
+    unmodified_files: int = 0
+    read_bytes: int = 0
+    added_bytes: int = 0
+    added_raw_bytes: int = 0
+    duration: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backup:
+    """One stored state of the data.
+
+    Attributes:
+        id: 32 hexadecimal digits; any unambiguous prefix selects it.
+        time: when the run started, by the writer's clock.
+        paths: the recorded roots, absolute, as text (surrogateescape).
+        problems: what could not be read whole.
+        facts: what the mode recorded (JSON).
+        level: for engines with levels, else ``None``.
+    """
+
+    id: str
+    time: datetime
+    host: str
+    name: str
+    mode: str
+    engine: str
+    status: Status
+    paths: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    stats: BackupStats = field(default_factory=BackupStats)
+    problems: tuple[Problem, ...] = ()
+    excludes: tuple[str, ...] = ()
+    mount_points: tuple[str, ...] = ()
+    facts: JSON = field(default_factory=dict)
+    username: str = ""
+    machine_id: str = ""
+    program: str = ""
+    parent: str | None = None
+    level: int | None = None
+    dry_run: bool = False
+
+    @property
+    def short_id(self) -> str:
+        """The first eight digits."""
+        return self.id[:8]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One file system entry, or one stream, inside a backup.
+
+    Attributes:
+        path: absolute as recorded, raw bytes.
+        mode: permission bits without the type.
+        link_target: raw bytes, for symlinks.
+        xattrs: raw names and values (POSIX ACLs and capabilities among them).
+        link_group: entries of one backup with the same value are hard links of one file.
+        extents: data ranges ``(offset, length)`` of a sparse file, else ``None``.
+        incomplete: content was not read whole.
+    """
+
+    path: bytes
+    type: EntryType
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+    user: str | None = None
+    group: str | None = None
+    size: int = 0
+    mtime_ns: int = 0
+    ctime_ns: int = 0
+    inode: int = 0
+    link_target: bytes | None = None
+    link_group: bytes | None = None
+    device: tuple[int, int] | None = None
+    xattrs: tuple[tuple[bytes, bytes], ...] = ()
+    extents: tuple[tuple[int, int], ...] | None = None
+    incomplete: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """A difference between two backups: ``added``, ``removed``, ``content``, ``metadata`` or ``type``."""
+
+    path: bytes
+    kind: str
+    before: Entry | None = None
+    after: Entry | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreOptions:
+    """How a restore behaves.
+
+    Attributes:
+        paths: recorded absolute paths, or paths below the root; empty: everything.
+        include, exclude: gitignore-like patterns on the recorded paths.
+        delete: remove what the target has and the backup has not.
+        inplace: write into existing files instead of renaming whole ones over them.
+        force: allow what a rule refuses (non-empty target, ``delete`` from a partial backup).
+        owner: restore ownership; ``None``: when running as root.
+        numeric_owner: never map owner names.
+    """
+
+    paths: tuple[bytes, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    overwrite: Overwrite | None = None
+    delete: bool = False
+    layout: Layout = Layout.AUTO
+    inplace: bool = False
+    dry_run: bool = False
+    force: bool = False
+    owner: bool | None = None
+    numeric_owner: bool = False
+    sparse: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedAction:
+    """One step of a restore plan: ``create``, ``replace``, ``metadata``, ``delete``, ``skip`` or ``same``."""
+
+    action: str
+    path: bytes
+    size: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreResult:
+    """What a restore did.
+
+    Attributes:
+        problems: fatal ones name every item that is not whole.
+        plan: filled for a dry run.
+    """
+
+    backup: str
+    target: str
+    files: int = 0
+    directories: int = 0
+    others: int = 0
+    bytes: int = 0
+    skipped: int = 0
+    deleted: int = 0
+    duration: float = 0.0
+    problems: tuple[Problem, ...] = ()
+    plan: tuple[PlannedAction, ...] = ()
+
+    @property
+    def status(self) -> Status:
+        """Partial when an item is not whole."""
+        return Status.PARTIAL if any(p.fatal for p in self.problems) else Status.COMPLETE
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyResult:
+    """What a verification looked at, and what it found wrong."""
+
+    backups: int = 0
+    objects: int = 0
+    blobs: int = 0
+    bytes_read: int = 0
+    read_data: bool = False
+    duration: float = 0.0
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Nothing wrong was found."""
+        return not self.problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepositoryInfo:
+    """What a repository says about itself."""
+
+    id: str
+    engine: str
+    version: int
+    location: str
+    encrypted: bool
+    created: datetime
+    role: str = ""
+    features: tuple[str, ...] = ()
+    details: JSON = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepositoryStats:
+    """Sizes of a repository, in bytes and objects."""
+
+    backups: int = 0
+    objects: int = 0
+    stored_bytes: int = 0
+    blobs: int = 0
+    raw_bytes: int = 0
+    by_kind: JSON = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupOptions:
+    """How a backup is recorded, whatever the mode and engine."""
+
+    name: str
+    host: str
+    tags: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
+    parent: str | None = None
+    force_read: bool = False
+    dry_run: bool = False
+    username: str = ""
+    machine_id: str = ""
+    mode: str = "fs"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """Something that happened, for progress displays and wrappers.
+
+    Attributes:
+        kind: ``start``, ``progress``, ``problem``, ``file`` (verbose), ``storage``, ``finish``.
+        operation: ``backup``, ``restore``, ``verify``...
+        files, bytes: done so far. total_*: when known, else ``None``.
+        added_bytes: stored so far.
+    """
+
+    kind: str
+    operation: str
+    path: str | None = None
+    files: int = 0
+    bytes: int = 0
+    total_files: int | None = None
+    total_bytes: int | None = None
+    added_bytes: int = 0
+    problem: Problem | None = None
+    message: str | None = None
+    data: JSON = field(default_factory=dict)
+
+
+EventHandler = Callable[[Event], None]

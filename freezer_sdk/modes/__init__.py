@@ -1,0 +1,1 @@
+"""Modes: what is protected, and when it is consistent."""

@@ -1,0 +1,218 @@
+"""The Mode contract: what is protected, and when it is consistent. And the sources that modes hand to engines."""
+
+from __future__ import annotations
+
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from freezer_sdk.contract import Plugin
+from freezer_sdk.model import JSON, Problem
+
+STAT = struct.Struct("<IIIIQqqQ")
+"""One row of :attr:`Directory.stats`, 48 bytes little-endian: the fields of :class:`Attributes`."""
+
+
+class Attributes(NamedTuple):
+    """One unpacked row of stats.
+
+    Attributes:
+        mode: st_mode with the type bits.
+        flags: see the ``FLAG_*`` constants.
+        size: bytes for regular files; length of a link's target for symlinks; 0 for everything else.
+        mtime, ctime: nanoseconds.
+    """
+
+    mode: int
+    uid: int
+    gid: int
+    flags: int
+    size: int
+    mtime: int
+    ctime: int
+    inode: int
+
+
+FLAG_RACY = 1
+"""Changed so shortly before the scan that a later change may not show in its times; set by engines."""
+FLAG_INCOMPLETE = 2
+"""Could not be read whole; set by engines."""
+FLAG_NOT_DESCENDED = 4
+"""A directory that is recorded without its content (mount point, cache directory)."""
+FLAG_HARDLINK = 8
+"""Not a directory and has more than one name."""
+
+
+class Extra:
+    """Tags of the optional facts of an entry (``(tag, value)`` pairs; ints little-endian)."""
+
+    LINK_TARGET: ClassVar[int] = 1  # raw bytes
+    XATTR: ClassVar[int] = 2  # u16 length of the name, name, value; repeated
+    DEVICE: ClassVar[int] = 3  # u32 major, u32 minor
+    LINK_GROUP: ClassVar[int] = 4  # opaque; equal for all names of one file within a backup
+    EXTENTS: ClassVar[int] = 5  # data ranges of a sparse file: u64 offset, u64 length, repeated
+    CHUNKER: ClassVar[int] = 6  # ASCII, written by engines
+    BIRTH_TIME: ClassVar[int] = 7  # i64 nanoseconds
+
+
+Extras = Sequence[tuple[int, bytes]]
+
+
+class Directory(Protocol):
+    """One scanned directory of a tree, valid until the walk leaves it.
+
+    Attributes:
+        path: original absolute path, raw.
+        names: sorted names of the recorded entries.
+        stats: packed :data:`STAT` rows, in the order of ``names``.
+    """
+
+    path: bytes
+    names: Sequence[bytes]
+    stats: bytes
+
+    def open(self, index: int) -> int:
+        """A file descriptor on a regular file, opened without following links; the caller closes it.
+
+        Raises:
+            OSError: vanished, unreadable, or no longer a regular file.
+        """
+
+    def restat(self, index: int, fd: int) -> bytes:
+        """The STAT row of an open file, in the form that the scan gives.
+
+        Raises:
+            OSError: as ``fstat``.
+        """
+
+    def extras(self, index: int, fd: int | None) -> Extras:
+        """Link target, xattrs, device, link group, extents; ``fd`` saves a path look-up for open files.
+
+        Problems that leave the entry usable (an unreadable xattr) are reported through the walk's handler.
+
+        Raises:
+            OSError: the entry vanished.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enter:
+    """The walk enters a directory; its subdirectories follow, then its :class:`Leave`."""
+
+    directory: Directory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leave:
+    """The walk leaves the directory entered last."""
+
+
+ProblemHandler = Callable[[Problem], None]
+
+
+class Tree(ABC):
+    """A source of kind tree: directories with entries.
+
+    The roots themselves form a directory: ``walk`` first enters a *roots directory* whose names are the original
+    absolute paths of the roots (the only names that contain ``/``), then everything below, depth first, in
+    the order of names. A subdirectory that cannot be entered is reported and left out of the walk.
+    """
+
+    roots: tuple[bytes, ...]
+    mount_points: Sequence[bytes]  # not descended into; complete when the walk has ended
+
+    @abstractmethod
+    def walk(self, problem: ProblemHandler) -> Iterator[Enter | Leave]:
+        """One pass over the tree.
+
+        Raises:
+            SourceUnreadable: a root cannot be read at all.
+        """
+
+
+class StreamReader(Protocol):
+    """The open end of a stream source."""
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fills the buffer as far as it can; 0 at the end.
+
+        Raises:
+            SourceError: the producer failed (a child process with a non-zero exit status fails here, at the end).
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """A source of kind stream: bytes that are read once.
+
+    Attributes:
+        name: recorded as ``/name``.
+        open: gives the reader; leaving the context ends child processes.
+        size: in bytes, when known.
+        extents: data ranges when known, else ``None``; what lies between is zero.
+        mtime_ns: recorded time; ``None``: the start of the backup.
+    """
+
+    name: str
+    open: Callable[[], AbstractContextManager[StreamReader]]
+    size: int | None = None
+    extents: Sequence[tuple[int, int]] | None = None
+    mode: int = 0o600
+    mtime_ns: int | None = None
+
+
+Source = Tree | Stream
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protected:
+    """What a mode hands over while its data are consistent.
+
+    Attributes:
+        sources: at most one Tree, any number of Streams.
+        facts: the mode's JSON document (binlog position, image properties...).
+        excludes: patterns in force, for the record.
+    """
+
+    sources: Sequence[Source]
+    facts: JSON = field(default_factory=dict)
+    excludes: Sequence[str] = ()
+
+
+class Restorer(Protocol):
+    """What ``client`` gives a mode to bring a backup back: bound to one backup of one repository."""
+
+    facts: Mapping[str, Any]
+
+    def files(self, target: str) -> Any:
+        """Restores the tree below ``target``; returns a RestoreResult."""
+
+    def stream(self, name: str) -> AbstractContextManager[Any]:
+        """The stored stream, readable."""
+
+
+class Mode(Plugin):
+    """What is protected. Built with its options; ``protect`` may be called once."""
+
+    @abstractmethod
+    def protect(self) -> AbstractContextManager[Protected]:
+        """Quiesces, snapshots, resumes, hands over sources, and cleans up on every way out.
+
+        Raises:
+            SourceError, SnapshotError, ConfigurationError.
+        """
+
+    @abstractmethod
+    def restore(self, restorer: Restorer, target: str) -> Any:
+        """Puts a backup where the application expects it; returns a RestoreResult.
+
+        Raises:
+            RestoreError, SourceError, ConfigurationError.
+        """
+
+    def default_name(self) -> str | None:
+        """A name for the backup when the user gives none."""
+        return None

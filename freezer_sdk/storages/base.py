@@ -1,0 +1,250 @@
+"""The Storage contract: an object store that knows nothing of backups."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from freezer_sdk.contract import Plugin
+from freezer_sdk.errors import InvalidName
+from freezer_sdk.model import Buffer
+
+MAX_NAME = 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectInfo:
+    """One listed object.
+
+    Attributes:
+        modified: by the storage's clock.
+        checksum: ``(algorithm, hex digest)`` that the storage keeps of the content, or ``None``.
+        is_prefix: a common prefix of a listing with a delimiter, not an object.
+    """
+
+    name: str
+    size: int
+    modified: datetime
+    checksum: tuple[str, str] | None = None
+    is_prefix: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Capabilities:
+    """What a backend can do; what is not declared is refused, never quietly emulated.
+
+    Attributes:
+        conditional_put: ``if_absent`` is decided by the storage, atomically.
+        listing_lag: how long a listing may miss what was written.
+        clock_resolution: of ``ObjectInfo.modified``.
+        largest_object: bytes one ``put`` may have, ``None``: no limit known.
+        checksum: algorithm of ``ObjectInfo.checksum``, if any.
+        object_lock: objects can be protected against deletion until a date.
+        remote: reads cost a network round trip (a local cache pays).
+        persistent: objects outlive the process.
+    """
+
+    conditional_put: bool
+    listing_lag: timedelta = timedelta(0)
+    clock_resolution: timedelta = timedelta(microseconds=1)
+    largest_object: int | None = None
+    checksum: str | None = None
+    object_lock: bool = False
+    remote: bool = True
+    persistent: bool = True
+
+
+class Upload(Protocol):
+    """A stream of unknown length on its way into the storage."""
+
+    def write(self, data: Buffer) -> None:
+        """Adds bytes."""
+
+    def commit(self) -> ObjectInfo:
+        """Makes the object visible, whole."""
+
+
+class Reader(Protocol):
+    """Reads an object from its start to its end."""
+
+    def read(self, size: int = -1) -> bytes:
+        """At most ``size`` bytes; ``b""`` at the end."""
+
+
+def check_name(name: str) -> str:
+    """The one rule for object names; returns the name.
+
+    Refused are empty names and parts, ``.`` and ``..`` as a part, NUL, a leading or trailing ``/``, what is not
+    UTF-8, and more than 1024 bytes. Blanks, braces and the like are fine: old stores contain them.
+
+    Raises:
+        InvalidName: with the reason.
+    """
+    reason = None
+    try:
+        size = len(name.encode("utf-8"))
+    except UnicodeEncodeError:
+        reason, size = "it is not valid UTF-8", 0
+    if reason is None:
+        if not name:
+            reason = "it is empty"
+        elif size > MAX_NAME:
+            reason = f"it is longer than {MAX_NAME} bytes"
+        elif "\0" in name:
+            reason = "it contains NUL"
+        elif name.startswith("/"):
+            reason = "it starts with '/'"
+        elif any(part in ("", ".", "..") for part in name.split("/")):
+            reason = "it has an empty part, '.' or '..'"
+    if reason is not None:
+        raise InvalidName(f"{name!r} cannot be the name of an object: {reason}")
+    return name
+
+
+class Storage(Plugin):
+    """An object store. Every method may be called from several threads at once.
+
+    Objects appear whole or not at all, also after a crash. Errors marked
+    :class:`~freezer_sdk.errors.Transient` are retried inside; what comes out is final.
+    """
+
+    @classmethod
+    @abstractmethod
+    def parse_url(cls, url: str) -> dict[str, Any]:
+        """Option values from a storage URL.
+
+        Args:
+            url: all of it, with the scheme: ``local:/srv/backups``, ``sftp://user@host:22/abs``.
+
+        Raises:
+            ConfigurationError: not a URL of this storage.
+        """
+
+    @property
+    @abstractmethod
+    def location(self) -> str:
+        """A URL that opens the same place again, without secrets."""
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What this backend can do."""
+
+    @property
+    def max_parallel(self) -> int:
+        """How many calls at once still help."""
+        return 4
+
+    @abstractmethod
+    def put(self, name: str, buffers: Sequence[Buffer], *, if_absent: bool = False) -> ObjectInfo:
+        """Stores an object whole; replaces one of the same name unless ``if_absent``.
+
+        Args:
+            name: see :func:`check_name`.
+            buffers: the content in pieces; they must not change until the call returns.
+
+        Raises:
+            ObjectExists: ``if_absent`` and the name is taken.
+            CapabilityMissing: ``if_absent`` without the capability.
+            InvalidName, AccessDenied, StorageFull, ReadOnlyStorage, ChecksumMismatch, StorageUnavailable.
+        """
+
+    @abstractmethod
+    def upload(self, name: str) -> AbstractContextManager[Upload]:
+        """Stores a stream of unknown length; leaving without ``commit()`` stores nothing.
+
+        Raises:
+            InvalidName, AccessDenied, StorageFull, ReadOnlyStorage, StorageUnavailable: also from ``write``
+                and ``commit``.
+        """
+
+    @abstractmethod
+    def get(self, name: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        """Reads an object or a range of it.
+
+        Args:
+            offset: where to start; negative: the last ``-offset`` bytes (all, when it has fewer).
+            length: at most so many bytes; less comes back only at the end of the object.
+
+        Raises:
+            ObjectNotFound, InvalidName, AccessDenied, StorageUnavailable.
+        """
+
+    @abstractmethod
+    def open(self, name: str) -> AbstractContextManager[Reader]:
+        """Reads an object as a stream.
+
+        Raises:
+            ObjectNotFound, InvalidName, AccessDenied, StorageUnavailable: also from ``read``.
+        """
+
+    @abstractmethod
+    def stat(self, name: str) -> ObjectInfo:
+        """Size and time of an object.
+
+        Raises:
+            ObjectNotFound, InvalidName, AccessDenied, StorageUnavailable.
+        """
+
+    @abstractmethod
+    def list(self, prefix: str = "", *, delimiter: str | None = None) -> Iterator[ObjectInfo]:
+        """All objects whose names start with ``prefix``, sorted by code point; pages are fetched as needed.
+
+        Args:
+            prefix: any text, ``""`` for all; need not end with ``/``.
+            delimiter: ``"/"``: what lies deeper is summed up in entries with ``is_prefix``, names ending in ``/``.
+
+        Raises:
+            AccessDenied, StorageUnavailable: a listing is never cut short silently.
+        """
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """Removes an object; fine when there is none.
+
+        Raises:
+            InvalidName, AccessDenied, ReadOnlyStorage, StorageUnavailable.
+        """
+
+    def delete_many(self, names: Iterable[str]) -> None:
+        """Removes several objects; what fails is raised after the others were tried."""
+        failure: Exception | None = None
+        for name in names:
+            try:
+                self.delete(name)
+            except Exception as error:  # the rest is still to be removed
+                failure = error
+        if failure is not None:
+            raise failure
+
+    @abstractmethod
+    def flush(self) -> None:
+        """A barrier: when it returns, everything that was acknowledged before is durable.
+
+        Raises:
+            StorageError: something acknowledged may not be durable.
+        """
+
+    @abstractmethod
+    def now(self) -> datetime:
+        """The storage's own clock (aware, UTC).
+
+        Raises:
+            AccessDenied, StorageUnavailable.
+        """
+
+    def close(self) -> None:
+        """Releases connections; the object is not used afterwards."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""Building blocks for data paths: cancellation, bounded pipelines, rate limits. Public to plug-in authors."""
