@@ -7,4 +7,179 @@
     with Freezer("local:/srv/backups", password="...", create=True) as freezer:
         backup = freezer.backup("/etc", name="etc")
         freezer.restore(backup.id, "/tmp/out", paths=["ssh"])
+
+The public names are those in ``__all__``, and the contracts for plug-ins in ``freezer_sdk.*.base``,
+``freezer_sdk.contract``, ``freezer_sdk.options`` and ``freezer_sdk.testing``. Modules are loaded when a name of
+theirs is first used.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from freezer_sdk.client import Freezer
+    from freezer_sdk.contract import PluginInfo
+    from freezer_sdk.engines.base import EngineCapabilities
+    from freezer_sdk.errors import (
+        AccessDenied,
+        AmbiguousError,
+        BackupNotFound,
+        Cancelled,
+        CapabilityMissing,
+        ChecksumMismatch,
+        CommandFailed,
+        ConfigurationError,
+        FreezerError,
+        IntegrityError,
+        InvalidName,
+        LeaseLost,
+        ObjectExists,
+        ObjectNotFound,
+        Overdue,
+        PluginError,
+        PluginNotFound,
+        PluginUnavailable,
+        PolicyRefusal,
+        ReadOnlyStorage,
+        RepositoryError,
+        RepositoryExists,
+        RepositoryLocked,
+        RepositoryNotFound,
+        RestoreConflict,
+        RestoreError,
+        SnapshotError,
+        SourceChanged,
+        SourceError,
+        SourceUnreadable,
+        StorageError,
+        StorageFull,
+        StorageThrottled,
+        StorageUnavailable,
+        Transient,
+        UnsafePath,
+        UnsupportedFormat,
+        WrongPassword,
+    )
+    from freezer_sdk.model import (
+        Backup,
+        BackupStats,
+        Change,
+        Entry,
+        EntryType,
+        Event,
+        Layout,
+        Overwrite,
+        PlannedAction,
+        Problem,
+        RepositoryInfo,
+        RepositoryStats,
+        RestoreResult,
+        Status,
+        VerifyResult,
+    )
+    from freezer_sdk.opening import open_storage
+    from freezer_sdk.plugins import list_plugins
+    from freezer_sdk.selection import split_selector
+    from freezer_sdk.streams.cancel import CancelToken
+
+    __version__: str
+
+__all__ = [
+    "AccessDenied",
+    "AmbiguousError",
+    "Backup",
+    "BackupNotFound",
+    "BackupStats",
+    "CancelToken",
+    "Cancelled",
+    "CapabilityMissing",
+    "Change",
+    "ChecksumMismatch",
+    "CommandFailed",
+    "ConfigurationError",
+    "EngineCapabilities",
+    "Entry",
+    "EntryType",
+    "Event",
+    "Freezer",
+    "FreezerError",
+    "IntegrityError",
+    "InvalidName",
+    "Layout",
+    "LeaseLost",
+    "ObjectExists",
+    "ObjectNotFound",
+    "Overdue",
+    "Overwrite",
+    "PlannedAction",
+    "PluginError",
+    "PluginInfo",
+    "PluginNotFound",
+    "PluginUnavailable",
+    "PolicyRefusal",
+    "Problem",
+    "ReadOnlyStorage",
+    "RepositoryError",
+    "RepositoryExists",
+    "RepositoryInfo",
+    "RepositoryLocked",
+    "RepositoryNotFound",
+    "RepositoryStats",
+    "RestoreConflict",
+    "RestoreError",
+    "RestoreResult",
+    "SnapshotError",
+    "SourceChanged",
+    "SourceError",
+    "SourceUnreadable",
+    "Status",
+    "StorageError",
+    "StorageFull",
+    "StorageThrottled",
+    "StorageUnavailable",
+    "Transient",
+    "UnsafePath",
+    "UnsupportedFormat",
+    "VerifyResult",
+    "WrongPassword",
+    "__version__",
+    "list_plugins",
+    "open_storage",
+    "split_selector",
+]
+
+_MODULES = {
+    "CancelToken": "streams.cancel",
+    "EngineCapabilities": "engines.base",
+    "Freezer": "client",
+    "PluginInfo": "contract",
+    "list_plugins": "plugins",
+    "open_storage": "opening",
+    "split_selector": "selection",
+}
+_MODELS = frozenset(
+    "Backup BackupStats Change Entry EntryType Event Layout Overwrite PlannedAction Problem RepositoryInfo "
+    "RepositoryStats RestoreResult Status VerifyResult".split()
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'freezer_sdk' has no attribute {name!r}")
+    value: Any
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value = version("freezer-sdk")
+    else:
+        from importlib import import_module
+
+        module = _MODULES.get(name) or ("model" if name in _MODELS else "errors")
+        value = getattr(import_module(f"freezer_sdk.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
+from dataclasses import dataclass
 from typing import ClassVar
 
 from freezer_sdk.options import Option
@@ -34,3 +35,32 @@ class Plugin(ABC):
     def available(cls) -> str | None:
         """``None`` when it can be used here, else the reason with what to install."""
         return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginInfo:
+    """What is known about an installed plug-in, also about a broken one.
+
+    Attributes:
+        kind: ``engine``, ``storage``, ``mode``, ``compressor`` or ``snapshot``.
+        name: its entry point.
+        reason: why it cannot be used here, and what to install; ``None``: it can.
+        target: the ``module:class`` that the entry point names.
+        alias_of: the plug-in's first name, when this is another name of the same class.
+        options: what a user can set; empty when it could not be loaded.
+    """
+
+    kind: str
+    name: str
+    distribution: str
+    version: str
+    summary: str = ""
+    reason: str | None = None
+    target: str = ""
+    alias_of: str | None = None
+    options: tuple[Option, ...] = ()
+
+    @property
+    def available(self) -> bool:
+        """Whether it can be used here."""
+        return self.reason is None

@@ -151,6 +151,7 @@ class Entry:
         link_group: entries of one backup with the same value are hard links of one file.
         extents: data ranges ``(offset, length)`` of a sparse file, else ``None``.
         incomplete: content was not read whole.
+        content: opaque name of a file's content: equal within one repository when the content is; ``None``: unknown.
     """
 
     path: bytes
@@ -170,6 +171,7 @@ class Entry:
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     extents: tuple[tuple[int, int], ...] | None = None
     incomplete: bool = False
+    content: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

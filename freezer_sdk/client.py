@@ -1,0 +1,637 @@
+"""Freezer: the object that a program drives. Ties storages, engines and modes together; knows none of them by name."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from enum import StrEnum
+from os import PathLike
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from freezer_sdk import diff as differences
+from freezer_sdk import identity
+from freezer_sdk import selection as select
+from freezer_sdk.boundary import Boundary
+from freezer_sdk.engines.base import Context, EngineCapabilities, Repository
+from freezer_sdk.errors import ConfigurationError, FreezerError
+from freezer_sdk.model import (
+    Backup,
+    BackupOptions,
+    Change,
+    Entry,
+    Event,
+    EventHandler,
+    Layout,
+    Overwrite,
+    RepositoryInfo,
+    RepositoryStats,
+    RestoreOptions,
+    RestoreResult,
+    VerifyResult,
+)
+from freezer_sdk.modes.base import Mode, Protected
+from freezer_sdk.opening import Opened, Opening, Password, open_repository
+from freezer_sdk.selection import BackupFilter
+from freezer_sdk.storages.base import Reader, Storage
+from freezer_sdk.streams.cancel import CancelToken
+
+Paths = str | bytes | PathLike[str] | Sequence[str | bytes | PathLike[str]]
+
+_log = logging.getLogger("freezer_sdk")
+
+E = TypeVar("E", bound=StrEnum)
+
+
+class Freezer:
+    """A repository in a storage, ready for use. May be used from several threads.
+
+    Whatever a plug-in raises that is no FreezerError comes out as PluginError.
+
+    Args:
+        storage: a URL such as ``local:/srv/backups``, or an open Storage (which stays the caller's to close).
+        password: text, or a callable that is asked at most once, and only when a password is needed.
+        create: make the repository when there is none.
+        engine: name of the engine.
+        encryption: ``False``: make an unencrypted repository (only with ``create``).
+        storage_options, engine_options: values of the plug-ins' declared options.
+        events: called with progress, from any thread; when it raises, it is logged and not called again.
+
+    Raises:
+        ConfigurationError, PluginError, RepositoryNotFound, WrongPassword, UnsupportedFormat, StorageError.
+    """
+
+    def __init__(
+        self,
+        storage: str | Storage,
+        *,
+        password: Password = None,
+        create: bool = False,
+        engine: str = "dedup",
+        encryption: bool = True,
+        storage_options: Mapping[str, Any] | None = None,
+        engine_options: Mapping[str, Any] | None = None,
+        events: EventHandler | None = None,
+    ) -> None:
+        self._begin(
+            open_repository(
+                storage,
+                how=Opening.ENSURE if create else Opening.OPEN,
+                engine=engine,
+                password=password,
+                encryption=encryption,
+                storage_options=storage_options,
+                engine_options=engine_options,
+            ),
+            events,
+        )
+
+    @classmethod
+    def create(
+        cls,
+        storage: str | Storage,
+        *,
+        password: Password = None,
+        engine: str = "dedup",
+        encryption: bool = True,
+        storage_options: Mapping[str, Any] | None = None,
+        engine_options: Mapping[str, Any] | None = None,
+        events: EventHandler | None = None,
+    ) -> Self:
+        """Makes a repository where there is none, and opens it. Arguments as for the class.
+
+        Raises:
+            RepositoryExists: there is one already.
+            ConfigurationError, PluginError, StorageError.
+        """
+        self = cls.__new__(cls)
+        self._begin(
+            open_repository(
+                storage,
+                how=Opening.CREATE,
+                engine=engine,
+                password=password,
+                encryption=encryption,
+                storage_options=storage_options,
+                engine_options=engine_options,
+            ),
+            events,
+        )
+        return self
+
+    def _begin(self, opened: Opened, events: EventHandler | None) -> None:
+        self._place = opened
+        self._boundary = opened.boundary
+        self._events = events
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Freezer {self._place.engine.name} {self._place.location}>"
+
+    @property
+    def capabilities(self) -> EngineCapabilities:
+        """What the engine can do."""
+        return self._place.engine.capabilities
+
+    @property
+    def location(self) -> str:
+        """A URL of the storage, without secrets."""
+        return self._place.location
+
+    def backup(
+        self,
+        paths: Paths = (),
+        *,
+        name: str | None = None,
+        mode: str = "fs",
+        mode_options: Mapping[str, Any] | None = None,
+        tags: Sequence[str] = (),
+        host: str | None = None,
+        excludes: Sequence[str] = (),
+        parent: str | None = None,
+        force_read: bool = False,
+        dry_run: bool = False,
+        events: EventHandler | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Backup:
+        """Stores one state of the data.
+
+        Args:
+            paths: roots, for modes that protect paths.
+            name: of the series; by default the base name of the first root, or what the mode proposes.
+            mode: what is protected.
+            mode_options: values of the mode's declared options.
+            tags: free words to choose backups by.
+            host: recorded host; by default the name of this one.
+            excludes: gitignore-like patterns, for modes that know them.
+            parent: id of the backup to compare with; by default the last one of this host and name.
+            force_read: read every file, also those that look unchanged.
+            dry_run: write nothing.
+            events: as for the class, which is not called then.
+            cancel: ends the run, with nothing committed.
+
+        Returns:
+            The backup. Its status is partial when something could not be read whole; this is no error.
+
+        Raises:
+            ConfigurationError, PluginError, SourceError, SnapshotError, StorageError, RepositoryError, Cancelled:
+                nothing was committed.
+        """
+        repository = self._opened()
+        roots = _listed(paths)
+        maker = self._mode(mode, roots, excludes, mode_options)
+        boundary = self._mode_boundary(maker)
+        parent_id = None if parent is None else self.find_backup(parent).id
+        with boundary.guard():
+            series = name or _proposed_name(maker, roots)
+        context = self._context(events, cancel)
+        with boundary.guard(), maker.protect() as protected:
+            options = BackupOptions(
+                name=series,
+                host=host or identity.host_name(),
+                tags=_texts(tags, "tags"),
+                excludes=tuple(protected.excludes),
+                parent=parent_id,
+                force_read=force_read,
+                dry_run=dry_run,
+                username=identity.user_name(),
+                machine_id=identity.machine_id(),
+                mode=mode,
+            )
+            with _source_boundary(boundary, maker, protected).guard():
+                return repository.backup(protected, options, context)
+
+    def backups(
+        self,
+        *,
+        name: str | None = None,
+        host: str | None = None,
+        tags: Sequence[str] = (),
+        before: datetime | None = None,
+        after: datetime | None = None,
+        mode: str | None = None,
+        path: str | None = None,
+    ) -> list[Backup]:
+        """All backups that fit, the newest last.
+
+        Args:
+            name, host, mode: exactly so.
+            tags: a backup must have all of them.
+            before: started before this moment; without a zone: local time.
+            after: started at this moment or later; without a zone: local time.
+            path: one of the recorded roots.
+
+        Raises:
+            StorageError, IntegrityError.
+        """
+        wanted = BackupFilter(
+            name=name, host=host, tags=_texts(tags, "tags"), before=before, after=after, mode=mode, path=path
+        )
+        return [backup for backup in self._all() if wanted(backup)]
+
+    def find_backup(
+        self,
+        selector: str = select.LATEST,
+        *,
+        name: str | None = None,
+        host: str | None = None,
+        tags: Sequence[str] = (),
+        at: datetime | None = None,
+    ) -> Backup:
+        """The one backup that is meant.
+
+        Args:
+            selector: the start of an id, or ``latest``: the newest of this host, unless ``host`` is given.
+            name, host, tags: as for :meth:`backups`.
+            at: not started after this moment; without a zone: local time.
+
+        Raises:
+            BackupNotFound: there is none.
+            AmbiguousError: several ids start so, or ``latest`` fits several names; the message lists them.
+            ConfigurationError: neither an id nor ``latest``.
+            StorageError, IntegrityError.
+        """
+        return self._choose(self._all(), selector, BackupFilter(name=name, host=host, tags=_texts(tags, "tags"), at=at))
+
+    def resolve(
+        self,
+        selector: str = select.LATEST,
+        *,
+        name: str | None = None,
+        host: str | None = None,
+        tags: Sequence[str] = (),
+        at: datetime | None = None,
+    ) -> tuple[Backup, str | None]:
+        """As :meth:`find_backup`, for ``ID``, ``latest``, ``ID:PATH`` and ``latest:PATH``.
+
+        Returns:
+            The backup, and the absolute path inside it, or ``None`` when the selector has no path.
+
+        Raises:
+            BackupNotFound, AmbiguousError, ConfigurationError, StorageError, IntegrityError.
+        """
+        identifier, path = select.split_selector(selector)
+        backup = self.find_backup(identifier, name=name, host=host, tags=tags, at=at)
+        return backup, None if path is None else os.fsdecode(select.absolute_path(backup, path))
+
+    def entries(self, backup: str, path: str | bytes | None = None, *, recursive: bool = True) -> Iterator[Entry]:
+        """What a backup holds, parents before what is in them.
+
+        Args:
+            backup: ``ID``, ``latest``, or ``ID:PATH``.
+            path: only this entry and what lies below it; absolute, or below the one root.
+            recursive: ``False``: of a folder only what lies directly in it.
+
+        Raises:
+            BackupNotFound, AmbiguousError, ConfigurationError, IntegrityError, StorageError.
+        """
+        found, inside = self._inside(backup, path)
+        return self._walk(found, inside, recursive=recursive)
+
+    def find(
+        self, pattern: str, *, backups: Sequence[str] = (), ignore_case: bool = False
+    ) -> Iterator[tuple[Backup, Entry]]:
+        """Entries whose path fits a pattern, in chosen backups or in all, the oldest backup first.
+
+        Args:
+            pattern: a glob. ``*.conf`` is for names, ``/etc/**/*.conf`` for whole paths, ``ssh/*.conf`` for ends
+                of paths; ``*`` stays inside one name, ``**`` spans folders.
+            backups: ids.
+            ignore_case: ``a`` is ``A``.
+
+        Raises:
+            BackupNotFound, AmbiguousError, ConfigurationError, IntegrityError, StorageError.
+        """
+        matches = select.entry_matcher(pattern, ignore_case=ignore_case)
+        everything = self._all()
+        chosen = self._chosen(everything, backups) if _listed(backups) else everything
+        return (
+            (backup, entry) for backup in chosen for entry in self._walk(backup, None, recursive=True) if matches(entry)
+        )
+
+    def diff(self, before: str, after: str, *, metadata: bool = False) -> Iterator[Change]:
+        """What differs between two backups, in the order of the tree.
+
+        Args:
+            before, after: ``ID``, ``latest`` or ``ID:PATH``.
+            metadata: also report entries of which only owner, permissions, times or attributes differ.
+
+        Raises:
+            BackupNotFound, AmbiguousError, ConfigurationError, IntegrityError, StorageError.
+        """
+        old, new = self._inside(before, None), self._inside(after, None)
+        return differences.changes(self._in_tree_order(*old), self._in_tree_order(*new), metadata=metadata)
+
+    def open(self, backup: str, path: str | bytes | None = None) -> AbstractContextManager[Reader]:
+        """The content of one file or stream.
+
+        Args:
+            backup: ``ID`` or ``latest``; ``ID:PATH`` instead of a path.
+            path: absolute, or below the one root.
+
+        Raises:
+            BackupNotFound, AmbiguousError, ConfigurationError.
+            IntegrityError, StorageError, RestoreError: also from ``read``.
+        """
+        found, inside = self._inside(backup, path)
+        if inside is None:
+            raise ConfigurationError("a path inside the backup is needed", hint="give a path, or write ID:PATH")
+        repository = self._opened()
+        with self._boundary.guard():
+            return self._boundary.opened(repository.open(found.id, inside))
+
+    def restore(
+        self,
+        backup: str,
+        target: str | PathLike[str],
+        *,
+        paths: Sequence[str | bytes] = (),
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        overwrite: Overwrite | str | None = None,
+        delete: bool = False,
+        layout: Layout | str = Layout.AUTO,
+        inplace: bool = False,
+        dry_run: bool = False,
+        force: bool = False,
+        owner: bool | None = None,
+        numeric_owner: bool = False,
+        sparse: bool = True,
+        mode_options: Mapping[str, Any] | None = None,
+        events: EventHandler | None = None,
+        cancel: CancelToken | None = None,
+    ) -> RestoreResult:
+        """Brings a backup, or chosen paths of it, back.
+
+        Args:
+            backup: ``ID`` or ``latest``; ``ID:PATH`` restores only that path.
+            target: a folder; for modes other than ``fs`` what the mode says.
+            paths: recorded absolute paths, or paths below the root; none: everything.
+            include, exclude: gitignore-like patterns on the recorded paths.
+            overwrite: what happens to files that are there: ``always``, ``if-changed`` or ``never``.
+            delete: remove what the target has and the backup has not.
+            layout: ``content``, ``full`` or ``auto``; see :class:`~freezer_sdk.model.Layout`.
+            inplace: write into existing files instead of renaming whole ones over them.
+            dry_run: write nothing, and return the plan.
+            force: allow what a rule refuses.
+            owner: restore ownership; by default when running as root.
+            numeric_owner: never map owner names.
+            sparse: keep holes as holes.
+            mode_options: values of the options of the mode that made the backup.
+            events: as for the class, which is not called then.
+            cancel: ends the run.
+
+        Returns:
+            What was done. Its problems name every item that is not whole; this is no error.
+
+        Raises:
+            BackupNotFound, AmbiguousError, ConfigurationError, PluginError, RestoreError, StorageError,
+            IntegrityError, Cancelled.
+        """
+        found, inside = self._inside(backup, None)
+        chosen = [os.fsencode(path) for path in _listed(paths)]
+        options = RestoreOptions(
+            paths=tuple(chosen if inside is None else [*chosen, inside]),
+            include=_texts(include, "include"),
+            exclude=_texts(exclude, "exclude"),
+            overwrite=None if overwrite is None else _member(Overwrite, overwrite, "overwrite"),
+            delete=delete,
+            layout=_member(Layout, layout, "layout"),
+            inplace=inplace,
+            dry_run=dry_run,
+            force=force,
+            owner=owner,
+            numeric_owner=numeric_owner,
+            sparse=sparse,
+        )
+        restorer = _Restorer(self._opened(), found, options, self._context(events, cancel), self._boundary)
+        place = os.fsdecode(target)
+        if found.mode == "fs" and not mode_options:
+            return restorer.files(place)
+        mode = self._mode(found.mode, (), (), mode_options)
+        with self._mode_boundary(mode).guard():
+            result = mode.restore(restorer, place)
+            if not isinstance(result, RestoreResult):
+                raise TypeError(f"restore() returned {type(result).__name__} instead of RestoreResult")
+            return result
+
+    def verify(
+        self,
+        backup: str | Sequence[str] = (),
+        *,
+        read_data: bool = False,
+        events: EventHandler | None = None,
+        cancel: CancelToken | None = None,
+    ) -> VerifyResult:
+        """Checks that backups are whole; findings are in the result.
+
+        Args:
+            backup: one or several ids; none: the whole repository, and every object in it.
+            read_data: read and authenticate every byte, instead of only presence and structure.
+            events: as for the class, which is not called then.
+            cancel: ends the run.
+
+        Raises:
+            BackupNotFound, AmbiguousError, ConfigurationError, StorageError, Cancelled.
+        """
+        repository = self._opened()
+        identifiers = _listed(backup)
+        chosen = [each.id for each in self._chosen(self._all(), identifiers)] if identifiers else []
+        with self._boundary.guard():
+            return repository.verify(chosen, read_data=read_data, context=self._context(events, cancel))
+
+    def forget(self, backups: str | Sequence[str]) -> list[Backup]:
+        """Hides backups and leaves their space to maintenance.
+
+        Args:
+            backups: one or several ids; all must be found before the first is forgotten.
+
+        Returns:
+            The backups that were forgotten.
+
+        Raises:
+            BackupNotFound, AmbiguousError, ConfigurationError, PolicyRefusal, StorageError.
+        """
+        repository = self._opened()
+        chosen = self._chosen(self._all(), backups)
+        with self._boundary.guard():
+            repository.forget([backup.id for backup in chosen])
+        return chosen
+
+    def info(self) -> RepositoryInfo:
+        """What the repository says about itself.
+
+        Raises:
+            StorageError, IntegrityError.
+        """
+        repository = self._opened()
+        with self._boundary.guard():
+            return repository.info()
+
+    def stats(self) -> RepositoryStats:
+        """Sizes; lists the storage.
+
+        Raises:
+            StorageError, IntegrityError.
+        """
+        repository = self._opened()
+        with self._boundary.guard():
+            return repository.stats()
+
+    def close(self) -> None:
+        """Releases the repository, and the storage unless it was given open. May be called again."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._place.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _opened(self) -> Repository:
+        if self._closed:
+            raise FreezerError("this Freezer is closed")
+        return self._place.repository
+
+    def _all(self) -> list[Backup]:
+        repository = self._opened()
+        with self._boundary.guard():
+            return sorted(repository.backups(), key=lambda backup: (backup.time, backup.id))
+
+    def _choose(self, backups: Sequence[Backup], identifier: str, wanted: BackupFilter) -> Backup:
+        return select.choose_backup(backups, identifier, wanted=wanted, this_host=identity.host_name())
+
+    def _chosen(self, backups: Sequence[Backup], identifiers: str | Sequence[str]) -> list[Backup]:
+        """The backups of some ids, each once, in the order given."""
+        found = [self._choose(backups, identifier, BackupFilter()) for identifier in _listed(identifiers)]
+        return list({backup.id: backup for backup in found}.values())
+
+    def _inside(self, selector: str, path: str | bytes | None) -> tuple[Backup, bytes | None]:
+        """A backup, and the absolute path from the selector or from the argument."""
+        backup, inside = self.resolve(selector)
+        if path is None:
+            return backup, None if inside is None else os.fsencode(inside)
+        if inside is not None:
+            raise ConfigurationError(f"two paths are given: {inside!r} and {os.fsdecode(path)!r}")
+        return backup, select.absolute_path(backup, path)
+
+    def _walk(self, backup: Backup, path: bytes | None, *, recursive: bool) -> Iterator[Entry]:
+        repository = self._opened()
+        with self._boundary.guard():
+            return self._boundary.iterate(repository.entries(backup.id, path=path, recursive=recursive))
+
+    def _in_tree_order(self, backup: Backup, path: bytes | None) -> Iterator[Entry]:
+        """Entries sorted by :func:`~freezer_sdk.diff.tree_order`, also among several roots."""
+        if path is not None or len(backup.paths) < 2:
+            yield from self._walk(backup, path, recursive=True)
+            return
+        for root in sorted((os.fsencode(each) for each in backup.paths), key=differences.tree_order):
+            yield from self._walk(backup, root, recursive=True)
+
+    def _mode(self, name: str, roots: Sequence[Any], excludes: Sequence[str], values: Mapping[str, Any] | None) -> Mode:
+        from freezer_sdk import plugins
+
+        options = {option.name for option in self._place.registry.load(plugins.MODE, name).options}
+        merged = dict(values or {})
+        for option, given in (("paths", roots), ("excludes", _texts(excludes, "excludes"))):
+            if not given:
+                continue
+            if option not in options:
+                raise ConfigurationError(f"mode {name!r} takes no {option}")
+            if merged.get(option) is not None:
+                raise ConfigurationError(f"{option} are given twice: directly and in the mode's options")
+            merged[option] = tuple(given)
+        return self._place.registry.build(plugins.MODE, name, merged)
+
+    def _mode_boundary(self, mode: Mode) -> Boundary:
+        return self._boundary.including({type(mode).__module__: f"mode {mode.name!r}"})
+
+    def _context(self, events: EventHandler | None, cancel: CancelToken | None) -> Context:
+        handler = events if events is not None else self._events
+        shielded = _Shield(handler) if handler is not None else _ignore
+        return Context(events=shielded, cancel=cancel if cancel is not None else CancelToken())
+
+
+class _Shield:
+    """Keeps errors of the caller's event handler out of the threads that do the work."""
+
+    def __init__(self, handler: EventHandler) -> None:
+        self._handler: EventHandler | None = handler
+
+    def __call__(self, event: Event) -> None:
+        handler = self._handler
+        if handler is None:
+            return
+        try:
+            handler(event)
+        except Exception:
+            self._handler = None
+            _log.exception("the event handler failed; it is not called again")
+
+
+class _Restorer:
+    """One backup of one repository, as a mode sees it."""
+
+    def __init__(
+        self, repository: Repository, backup: Backup, options: RestoreOptions, context: Context, boundary: Boundary
+    ) -> None:
+        self.facts: Mapping[str, Any] = backup.facts
+        self._repository = repository
+        self._backup = backup
+        self._options = options
+        self._context = context
+        self._boundary = boundary
+
+    def files(self, target: str) -> RestoreResult:
+        with self._boundary.guard():
+            return self._repository.restore(self._backup.id, target, self._options, self._context)
+
+    def stream(self, name: str) -> AbstractContextManager[Reader]:
+        with self._boundary.guard():
+            return self._boundary.opened(self._repository.open(self._backup.id, os.fsencode("/" + name)))
+
+
+def _ignore(event: Event) -> None:
+    """Nobody listens."""
+
+
+def _source_boundary(boundary: Boundary, mode: Mode, protected: Protected) -> Boundary:
+    title = f"mode {mode.name!r}"
+    return boundary.including({type(source).__module__: title for source in protected.sources})
+
+
+def _proposed_name(mode: Mode, roots: Sequence[str | bytes | PathLike[str]]) -> str:
+    if roots:
+        return os.path.basename(os.path.abspath(os.fsdecode(roots[0]))) or "root"
+    name = mode.default_name()
+    if not name:
+        raise ConfigurationError(f"mode {mode.name!r} proposes no name for the backup", hint="give a name")
+    return name
+
+
+def _listed(values: Any) -> tuple[Any, ...]:
+    return (values,) if isinstance(values, (str, bytes, PathLike)) else tuple(values)
+
+
+def _texts(values: Sequence[str], what: str) -> tuple[str, ...]:
+    if isinstance(values, str):  # a lone text would silently become one item for each letter
+        raise ConfigurationError(f"{what} is a list of texts, not one text")
+    return tuple(values)
+
+
+def _member(kind: type[E], value: str, what: str) -> E:
+    try:
+        return kind(value)
+    except ValueError:
+        raise ConfigurationError(f"{what} {value!r} is none of {', '.join(kind)}") from None
