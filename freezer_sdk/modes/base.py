@@ -62,17 +62,23 @@ Extras = Sequence[tuple[int, bytes]]
 
 
 class Directory(Protocol):
-    """One scanned directory of a tree, valid until the walk leaves it.
+    """One scanned directory of a tree, valid until the walk leaves it."""
 
-    Attributes:
-        path: original absolute path, raw.
-        names: sorted names of the recorded entries.
-        stats: packed :data:`STAT` rows, in the order of ``names``.
-    """
+    @property
+    def path(self) -> bytes:
+        """Original absolute path, raw; empty for the directory of the roots."""
 
-    path: bytes
-    names: Sequence[bytes]
-    stats: bytes
+    @property
+    def names(self) -> Sequence[bytes]:
+        """Sorted names of the recorded entries."""
+
+    @property
+    def stats(self) -> bytes:
+        """Packed :data:`STAT` rows, in the order of ``names``."""
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether ``names`` lacks an entry that could not be looked at."""
 
     def open(self, index: int) -> int:
         """A file descriptor on a regular file, opened without following links; the caller closes it.

@@ -1,0 +1,292 @@
+"""What only POSIX systems have, in one place; imports everywhere, and says what the platform lacks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+try:
+    import grp
+    import pwd
+except ImportError:  # not a POSIX system
+    HAS_OWNERS = False
+else:
+    HAS_OWNERS = True
+
+_T = TypeVar("_T")
+
+O_CLOEXEC: int = getattr(os, "O_CLOEXEC", 0)
+O_NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
+O_DIRECTORY: int = getattr(os, "O_DIRECTORY", 0)
+O_NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)
+O_NOATIME: int = getattr(os, "O_NOATIME", 0)
+O_PATH: int = getattr(os, "O_PATH", 0)
+_O_NOCTTY: int = getattr(os, "O_NOCTTY", 0)
+_O_BINARY: int = getattr(os, "O_BINARY", 0)
+
+READ_FILE = os.O_RDONLY | O_NONBLOCK | _O_NOCTTY | O_CLOEXEC | _O_BINARY
+"""Opening must neither wait for a FIFO's writer nor make a terminal ours."""
+READ_DIRECTORY = os.O_RDONLY | O_DIRECTORY | O_CLOEXEC
+
+HAS_XATTRS = hasattr(os, "listxattr")
+NOT_SUPPORTED = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+_NO_ATTRIBUTE = frozenset({errno.ENODATA, getattr(errno, "ENOATTR", errno.ENODATA)})
+_MOST_EXTENTS = 65536
+
+
+def effective_user() -> tuple[int, int]:
+    """Effective user and group id; ``(0, 0)`` where there are none."""
+    if hasattr(os, "geteuid"):
+        return os.geteuid(), os.getegid()
+    return 0, 0
+
+
+def sync() -> None:
+    """Asks the kernel to write out what other programs wrote."""
+    if hasattr(os, "sync"):
+        os.sync()
+
+
+def open_regular(name: bytes, *, dir_fd: int | None, follow: bool = False) -> int:
+    """Opens a regular file for reading, without touching its access time where that is permitted.
+
+    Raises:
+        OSError: cannot be opened, or is not a regular file (``ESTALE``).
+    """
+    flags = READ_FILE if follow else READ_FILE | O_NOFOLLOW
+    try:
+        fd = os.open(name, flags | O_NOATIME, dir_fd=dir_fd)
+    except PermissionError as error:
+        if error.errno != errno.EPERM or not O_NOATIME:
+            raise
+        fd = os.open(name, flags, dir_fd=dir_fd)  # only a file's owner may leave its access time alone
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.ESTALE, "no longer a regular file", name)
+    return fd
+
+
+def entry_path(dir_fd: int | None, name: bytes) -> bytes | None:
+    """A path for calls that take no descriptor of a directory; ``None`` where the system has no such paths."""
+    if dir_fd is None:
+        return name
+    if not sys.platform.startswith("linux"):
+        return None
+    return b"/proc/self/fd/%d/%s" % (dir_fd, name)
+
+
+def fd_path(fd: int) -> bytes | None:
+    """A path that leads to what an ``O_PATH`` descriptor is open on."""
+    return b"/proc/self/fd/%d" % fd if sys.platform.startswith("linux") else None
+
+
+if sys.platform.startswith("linux"):
+
+    def get_xattrs(
+        target: int | bytes, *, follow: bool = True, failed: Callable[[OSError, str], None]
+    ) -> list[tuple[bytes, bytes]]:
+        """All readable extended attributes, sorted by name.
+
+        Args:
+            target: an open file, or a path.
+            follow: whether a path that is a symbolic link is followed.
+            failed: told of attributes that cannot be read, with their name.
+
+        Raises:
+            OSError: ``target`` is not there any more.
+        """
+        try:
+            names = os.listxattr(target) if follow else os.listxattr(target, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                raise
+            if error.errno not in NOT_SUPPORTED:
+                failed(error, "")
+            return []
+        found: list[tuple[bytes, bytes]] = []
+        for name in names:
+            try:
+                value = os.getxattr(target, name) if follow else os.getxattr(target, name, follow_symlinks=False)
+            except OSError as error:
+                if error.errno in _NO_ATTRIBUTE or error.errno in NOT_SUPPORTED:
+                    continue  # removed since it was listed, or listed by a file system that cannot give it
+                if error.errno == errno.ENOENT:
+                    raise
+                failed(error, name)
+                continue
+            found.append((os.fsencode(name), value))
+        found.sort()
+        return found
+
+    def set_xattr(target: int | bytes, name: bytes, value: bytes, *, follow: bool = True) -> None:
+        """Sets one extended attribute.
+
+        Raises:
+            OSError.
+        """
+        if follow:
+            os.setxattr(target, name, value)
+        else:
+            os.setxattr(target, name, value, follow_symlinks=False)
+
+    def remove_xattr(target: int | bytes, name: bytes, *, follow: bool = True) -> None:
+        """Removes an extended attribute, if it is there.
+
+        Raises:
+            OSError.
+        """
+        try:
+            if follow:
+                os.removexattr(target, name)
+            else:
+                os.removexattr(target, name, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_ATTRIBUTE:
+                raise
+
+    def list_xattrs(target: int | bytes, *, follow: bool = True) -> list[bytes]:
+        """Names of extended attributes; empty where the file system has none.
+
+        Raises:
+            OSError.
+        """
+        try:
+            names = os.listxattr(target) if follow else os.listxattr(target, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in NOT_SUPPORTED:
+                return []
+            raise
+        return [os.fsencode(name) for name in names]
+
+else:
+
+    def get_xattrs(
+        target: int | bytes, *, follow: bool = True, failed: Callable[[OSError, str], None]
+    ) -> list[tuple[bytes, bytes]]:
+        """Nothing: Python has no extended attributes here."""
+        return []
+
+    def set_xattr(target: int | bytes, name: bytes, value: bytes, *, follow: bool = True) -> None:
+        """Not supported here.
+
+        Raises:
+            OSError.
+        """
+        raise OSError(errno.ENOTSUP, "no extended attributes on this platform")
+
+    def remove_xattr(target: int | bytes, name: bytes, *, follow: bool = True) -> None:
+        """Nothing to remove."""
+
+    def list_xattrs(target: int | bytes, *, follow: bool = True) -> list[bytes]:
+        """Nothing: Python has no extended attributes here."""
+        return []
+
+
+def data_extents(fd: int, size: int) -> list[tuple[int, int]] | None:
+    """Data ranges ``(offset, length)`` of a sparse file; ``None``: it has no holes, or nobody can tell."""
+    if not hasattr(os, "SEEK_DATA"):
+        return None
+    try:
+        extents = _merged(_data_ranges(fd, size))
+    except OSError:
+        return None
+    return None if extents == [(0, size)] else extents
+
+
+def _data_ranges(fd: int, size: int) -> Iterator[tuple[int, int]]:
+    position = 0
+    while position < size:
+        try:
+            start = os.lseek(fd, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # only a hole is left
+                return
+            raise
+        position = min(os.lseek(fd, start, os.SEEK_HOLE), size)
+        if start >= size:
+            return
+        yield start, position - start
+
+
+def _merged(ranges: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Joins ranges over ever larger gaps, so that a file of a million holes keeps a list of bounded length."""
+    merged: list[tuple[int, int]] = []
+    gap = 0
+    for start, length in ranges:
+        if merged and start - sum(merged[-1]) <= gap:
+            merged[-1] = (merged[-1][0], start + length - merged[-1][0])
+        else:
+            merged.append((start, length))
+        while len(merged) > _MOST_EXTENTS:
+            gap = max(gap * 2, 4096)
+            merged = _merged_over(merged, gap)
+    return merged
+
+
+def _merged_over(ranges: list[tuple[int, int]], gap: int) -> list[tuple[int, int]]:
+    merged = ranges[:1]
+    for start, length in ranges[1:]:
+        if start - sum(merged[-1]) <= gap:
+            merged[-1] = (merged[-1][0], start + length - merged[-1][0])
+        else:
+            merged.append((start, length))
+    return merged
+
+
+def mount_id(fd: int) -> int | None:
+    """The mount that an open directory lies on (tells bind mounts of one device apart), where the system says so."""
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", "rb") as info:
+            for line in info:
+                if line.startswith(b"mnt_id:"):
+                    return int(line[7:])
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+class Owners:
+    """Names of users and groups, each asked for once."""
+
+    def __init__(self) -> None:
+        self._users: dict[int, str | None] = {}
+        self._groups: dict[int, str | None] = {}
+        self._uids: dict[str, int | None] = {}
+        self._gids: dict[str, int | None] = {}
+
+    def user_name(self, uid: int) -> str | None:
+        """The user's name, if the system knows it."""
+        if uid not in self._users:
+            self._users[uid] = _ask(lambda: pwd.getpwuid(uid).pw_name)
+        return self._users[uid]
+
+    def group_name(self, gid: int) -> str | None:
+        """The group's name, if the system knows it."""
+        if gid not in self._groups:
+            self._groups[gid] = _ask(lambda: grp.getgrgid(gid).gr_name)
+        return self._groups[gid]
+
+    def uid(self, name: str) -> int | None:
+        """The number of a user, if the system knows the name."""
+        if name not in self._uids:
+            self._uids[name] = _ask(lambda: pwd.getpwnam(name).pw_uid)
+        return self._uids[name]
+
+    def gid(self, name: str) -> int | None:
+        """The number of a group, if the system knows the name."""
+        if name not in self._gids:
+            self._gids[name] = _ask(lambda: grp.getgrnam(name).gr_gid)
+        return self._gids[name]
+
+
+def _ask(question: Callable[[], _T]) -> _T | None:
+    if not HAS_OWNERS:
+        return None
+    try:
+        return question()
+    except (KeyError, OSError, ValueError, OverflowError):
+        return None

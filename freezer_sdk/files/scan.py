@@ -1,0 +1,134 @@
+"""Walking local directories: what a run in which nothing changed spends its time on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
+
+from freezer_sdk.errors import ConfigurationError
+from freezer_sdk.files.directory import Roots, ScannedDirectory, WalkState
+from freezer_sdk.files.patterns import Patterns
+from freezer_sdk.files.report import Reporter
+from freezer_sdk.modes.base import Enter, Leave, ProblemHandler, Tree
+
+_KEPT_OPEN = 200
+_LEAVE = Leave()
+
+
+class Follow(StrEnum):
+    """Which links are stored as what they lead to.
+
+    ``soft``: symbolic links are followed. ``hard``: every name of a file is stored as a file of its own.
+    ``all``: both. The words are those of the original's ``--dereference-symlink``.
+    """
+
+    NONE = "none"
+    SOFT = "soft"
+    HARD = "hard"
+    ALL = "all"
+
+
+class LocalTree(Tree):
+    """Directories and files of this machine.
+
+    Args:
+        roots: absolute paths. A root below another root is covered by it and dropped, unless ``one_file_system``
+            keeps the walk of the other from reaching it.
+        patterns: what to leave out; roots themselves are never left out.
+        one_file_system: record, but do not enter, directories on another file system than their root's.
+        exclude_caches: record directories tagged by a ``CACHEDIR.TAG`` (https://bford.info/cachedir/) with
+            nothing but the tag.
+        follow: which links are stored as what they lead to.
+        shadow: for each root the path to read in its place, for example in a volume snapshot; what is
+            recorded stays the root.
+
+    Raises:
+        ConfigurationError: no root, or a relative one.
+    """
+
+    def __init__(
+        self,
+        roots: Sequence[bytes],
+        *,
+        patterns: Patterns | None = None,
+        one_file_system: bool = False,
+        exclude_caches: bool = False,
+        follow: Follow | str = Follow.NONE,
+        shadow: Mapping[bytes, bytes] | None = None,
+    ) -> None:
+        self.patterns = patterns or Patterns()
+        self.one_file_system = one_file_system
+        self.exclude_caches = exclude_caches
+        self.follow_soft = follow in (Follow.SOFT, Follow.ALL)
+        self.follow_hard = follow in (Follow.HARD, Follow.ALL)
+        self.shadow = dict(shadow or {})
+        self.mount_points: list[bytes] = []
+        self.roots = self._chosen(roots)
+
+    def _chosen(self, roots: Sequence[bytes]) -> tuple[bytes, ...]:
+        normal = sorted({_normal(root) for root in roots})
+        if not normal:
+            raise ConfigurationError("no path to back up", hint="name at least one file or directory")
+        kept: list[bytes] = []
+        for root in normal:
+            above = [other for other in kept if root.startswith(other.rstrip(b"/") + b"/")]
+            if not above or (self.one_file_system and self._device(root) != self._device(above[-1])):
+                kept.append(root)
+        return tuple(kept)
+
+    def _device(self, root: bytes) -> int | None:
+        try:
+            return os.stat(self.shadow.get(root, root), follow_symlinks=self.follow_soft).st_dev
+        except OSError:
+            return None
+
+    def walk(self, problem: ProblemHandler) -> Iterator[Enter | Leave]:
+        """See :meth:`Tree.walk <freezer_sdk.modes.base.Tree.walk>`.
+
+        A directory must be used by the thread that walks, or while the walk stands still.
+        A tagged cache directory has ``FLAG_NOT_DESCENDED`` and is entered nonetheless, with its tag alone.
+
+        Raises:
+            SourceUnreadable: a root cannot be read at all.
+        """
+        self.mount_points.clear()
+        report = Reporter(problem)
+        state = WalkState(
+            report=report,
+            patterns=self.patterns,
+            one_file_system=self.one_file_system,
+            exclude_caches=self.exclude_caches,
+            follow_soft=self.follow_soft,
+            follow_hard=self.follow_hard,
+            mount_points=self.mount_points,
+            keep_open=_KEPT_OPEN,
+        )
+        roots = Roots(state, {root: self.shadow.get(root, root) for root in self.roots})
+        stack: list[ScannedDirectory] = [roots]
+        try:
+            roots.scan()
+            yield Enter(directory=roots)
+            while stack:
+                index = stack[-1].next_subdirectory()
+                if index is None:
+                    stack.pop().park()
+                    yield _LEAVE
+                    continue
+                child = stack[-1].enter(index)
+                if child is None:
+                    continue
+                stack.append(child)
+                if len(stack) > _KEPT_OPEN:
+                    stack[-_KEPT_OPEN].park()
+                yield Enter(directory=child)
+            report.close()
+        finally:
+            for directory in stack:
+                directory.park()
+
+
+def _normal(root: bytes) -> bytes:
+    if not root.startswith(b"/") or b"\0" in root:
+        raise ConfigurationError(f"not an absolute path: {os.fsdecode(root)!r}")
+    return b"/" + os.path.normpath(root).lstrip(b"/")
