@@ -143,40 +143,50 @@ __all__ = [
     "UnsupportedFormat",
     "VerifyResult",
     "WrongPassword",
-    "__version__",
     "list_plugins",
     "open_storage",
     "split_selector",
 ]
 
-_MODULES = {
-    "CancelToken": "streams.cancel",
-    "EngineCapabilities": "engines.base",
-    "Freezer": "client",
-    "PluginInfo": "contract",
-    "list_plugins": "plugins",
-    "open_storage": "opening",
-    "split_selector": "selection",
+_ERRORS = "freezer_sdk.errors"
+_MODEL = "freezer_sdk.model"
+_HOMES = {
+    "Backup": _MODEL,
+    "BackupStats": _MODEL,
+    "CancelToken": "freezer_sdk.streams.cancel",
+    "Change": _MODEL,
+    "EngineCapabilities": "freezer_sdk.engines.base",
+    "Entry": _MODEL,
+    "EntryType": _MODEL,
+    "Event": _MODEL,
+    "Freezer": "freezer_sdk.client",
+    "Layout": _MODEL,
+    "Overwrite": _MODEL,
+    "PlannedAction": _MODEL,
+    "PluginInfo": "freezer_sdk.contract",
+    "Problem": _MODEL,
+    "RepositoryInfo": _MODEL,
+    "RepositoryStats": _MODEL,
+    "RestoreResult": _MODEL,
+    "Status": _MODEL,
+    "VerifyResult": _MODEL,
+    "list_plugins": "freezer_sdk.plugins",
+    "open_storage": "freezer_sdk.opening",
+    "split_selector": "freezer_sdk.selection",
 }
-_MODELS = frozenset(
-    "Backup BackupStats Change Entry EntryType Event Layout Overwrite PlannedAction Problem RepositoryInfo "
-    "RepositoryStats RestoreResult Status VerifyResult".split()
-)
+"""Where the public names live; the others are errors."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'freezer_sdk' has no attribute {name!r}")
-    value: Any
     if name == "__version__":
         from importlib.metadata import version
 
-        value = version("freezer-sdk")
-    else:
-        from importlib import import_module
+        return version("freezer-sdk")
+    if name not in __all__:
+        raise AttributeError(f"module 'freezer_sdk' has no attribute {name!r}")
+    from importlib import import_module
 
-        module = _MODULES.get(name) or ("model" if name in _MODELS else "errors")
-        value = getattr(import_module(f"freezer_sdk.{module}"), name)
+    value = getattr(import_module(_HOMES.get(name, _ERRORS)), name)
     globals()[name] = value
     return value
 

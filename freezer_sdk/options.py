@@ -290,7 +290,8 @@ def markdown_table(options: Sequence[Option]) -> str:
         kind = " \\| ".join(f"`{choice}`" for choice in option.choices) or option.type
         kind += ", several" if option.multiple else ""
         kind += ", secret" if option.secret else ""
-        default = "required" if option.required else _default_text(option)
+        value = _default_text(option)
+        default = "required" if option.required else f"`{value}`" if value else ""
         meaning = option.help.replace("|", "\\|").replace("\n", " ")
         lines.append(f"| `{option.name}` | {kind} | {default} | {meaning} |")
     return "\n".join(lines)
@@ -313,22 +314,29 @@ def _argument_type(option: Option) -> Callable[[str], Any]:
 
 
 def _help(option: Option) -> str:
-    text = option.help
-    if option.required:
-        text += " (required)"
-    elif option.default is not None and not option.secret and option.default != ():
-        text += f" (default: {_plain(option.default)})"
-    return text.replace("%", "%%")
+    default = _default_text(option)
+    note = " (required)" if option.required else f" (default: {default})" if default else ""
+    return (option.help + note).replace("%", "%%")
 
 
 def _default_text(option: Option) -> str:
-    return "" if option.default is None or option.default == () or option.secret else f"`{_plain(option.default)}`"
+    """The default as a user would write it; empty when there is none to tell."""
+    if option.default is None or option.secret:
+        return ""
+    values = option.default if isinstance(option.default, tuple) else (option.default,)
+    return ", ".join(_plain(value, option.type) for value in values)
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, bool):
+def _plain(value: Any, kind: OptionType) -> str:
+    if kind == "bool":
         return "yes" if value else "no"
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if kind == "size":
+        unit = next((unit for unit in "tgmk" if value and value % _UNIT[unit] == 0), "")
+        return f"{value // _UNIT[unit]}{unit.upper()}"
+    if kind == "duration":
+        unit = next((unit for unit in "wdhm" if value and value % _SECONDS[unit] == 0), "s")
+        return f"{value / _SECONDS[unit]:g}{unit}"
+    return str(value)
 
 
 def _first_line(path: str, option: Option) -> str:
