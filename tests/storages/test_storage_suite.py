@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+
+from freezer_sdk.storages.local import LocalStorage
+from freezer_sdk.storages.memory import MemoryStorage
+from freezer_sdk.testing.storage_suite import StorageSuite
+
+
+class TestMemory(StorageSuite):
+    make_storage = MemoryStorage
+
+
+class TestLocal(StorageSuite):
+    sync = True
+
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path):
+        self.path = str(tmp_path / "store")
+
+    def make_storage(self):
+        return LocalStorage(path=self.path, sync=self.sync)
+
+
+class TestLocalWithoutSync(TestLocal):
+    sync = False
