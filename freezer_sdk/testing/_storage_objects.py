@@ -76,7 +76,14 @@ class ObjectTests(StorageCase):
 
     def test_put_and_get(self) -> None:
         """What was put comes back, in whatever pieces it was given."""
-        pieces = [b"bytes", bytearray(b"bytearray"), memoryview(b"<<memoryview>>")[2:-2], b"", memoryview(b""), b"end"]
+        pieces: list[Buffer] = [
+            b"bytes",
+            bytearray(b"bytearray"),
+            memoryview(b"<<memoryview>>")[2:-2],
+            b"",
+            memoryview(b""),
+            b"end",
+        ]
         self.storage.put(self.key("pieces"), pieces)
         check_equal(self.storage.get(self.key("pieces")), b"bytesbytearraymemoryviewend", "content")
 
