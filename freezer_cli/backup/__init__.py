@@ -1,0 +1,1 @@
+"""``freezer backup``: make, choose, look into, restore, verify and forget backups."""

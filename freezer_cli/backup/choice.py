@@ -1,0 +1,44 @@
+"""Choosing one backup: an id prefix, ``latest``, ``ID:SUBPATH``, and the options that narrow it down."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from freezer_cli.dates import HELP, parse_date_until
+from freezer_cli.repository_command import add_selection
+
+if TYPE_CHECKING:
+    from freezer_sdk import Freezer
+    from freezer_sdk.model import Backup
+
+
+def add_choice(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """Adds ``ID`` and what narrows ``latest`` down."""
+    parser.add_argument(
+        "backup",
+        metavar="ID",
+        nargs="?" if optional else None,
+        default="latest",
+        help="start of an id, or latest (of this host, unless --host says otherwise); ID:SUBPATH works as well",
+    )
+    add_selection(parser, dates=False)
+    parser.add_argument(
+        "--at", metavar="DATE", type=parse_date_until, help=f"for latest: no backup after this moment; {HELP}"
+    )
+
+
+def choose(freezer: Freezer, parsed_args: argparse.Namespace) -> tuple[Backup, str | None]:
+    """The backup that is meant, and the path inside it if one is.
+
+    Raises:
+        FreezerError: none or several fit.
+    """
+    return freezer.resolve(
+        parsed_args.backup, name=parsed_args.name, host=parsed_args.host, tags=parsed_args.tag, at=parsed_args.at
+    )
+
+
+def selector(backup: Backup, inside: str | None) -> str:
+    """The exact form of a choice, for further calls."""
+    return backup.id if inside is None else f"{backup.id}:{inside}"

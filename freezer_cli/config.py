@@ -1,0 +1,134 @@
+"""``freezer config``: what is in force, whether the file is right, and a file to start with."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from freezer_cli.base import Column, FreezerCommand, ListCommand
+from freezer_cli.config_file import SAMPLE, Profile, default_paths
+from freezer_cli.documents import Document
+from freezer_cli.plugin_options import has_secrets
+from freezer_sdk.errors import ConfigurationError
+
+_MASK = "********"
+
+_SETTINGS = (Column("setting", "Setting"), Column("value", "Value"), Column("given_by", "Given by"))
+_FINDINGS = (Column("severity", "Severity"), Column("message", "Message"))
+
+
+class ShowConfig(ListCommand):
+    """Show the settings in force, and who gave them. Secrets are not shown."""
+
+    examples = ("freezer config show", "freezer config show --profile offsite -f json")
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[Any], Iterable[Any]]:
+        """Resolves everything."""
+        settings = self.settings
+        profile, config = settings.profile, settings.config
+        source = settings.password_source
+        rows = [
+            _row("config", str(config.path) if config.path else None, "file" if config.path else "default"),
+            _row("profile", profile.name or None, "file" if profile.name else "default"),
+            _row("storage", _without_password(settings.storage.value), settings.storage.given_by),
+            _row("password", source.kind if source else "prompt", source.given_by if source else "default"),
+            _row("engine", settings.engine.value, settings.engine.given_by),
+        ]
+        title = f"profile {profile.name}"
+        for name in profile.storage_options:
+            rows.append(_row(f"storage-options.{name}", _masked(profile, name), title))
+        for table, values in (("engine-options", profile.engine_options), ("backup", profile.backup)):
+            rows += [_row(f"{table}.{name}", value, title) for name, value in values.items()]
+        rows += [_row(f"backup.{name}", value, title) for name, value in profile.mode_options.items()]
+        return _SETTINGS, rows
+
+
+class CheckConfig(ListCommand):
+    """Check the configuration file: every key of every profile, also against the options of the plug-ins.
+
+    Exits with 2 when something is wrong. Nothing is connected to."""
+
+    examples = ("freezer config check", "freezer config check --config ./freezer.toml")
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[Any], Iterable[Any]]:
+        """Checks."""
+        config = self.settings.config
+        if config.path is None:
+            where = " or ".join(str(path) for path in default_paths())
+            return _FINDINGS, [_finding("info", f"there is no configuration file ({where})")]
+        findings = [_finding("info", f"{config.path}: {len(config.profiles)} profiles")]
+        if config.default_profile is not None and config.default_profile not in config.profiles:
+            findings.append(_finding("error", f"profile {config.default_profile!r} does not exist"))
+        for profile in config.profiles.values():
+            findings += [_finding("error", message) for message in _wrong_options(profile)]
+            if config.exposed and has_secrets(profile.storage, profile.storage_options):
+                findings.append(
+                    _finding("warning", f"profile {profile.name} holds secrets and others can read the file: chmod 600")
+                )
+        if any(finding["severity"] == "error" for finding in findings):
+            self.exit_code = ConfigurationError.exit_code
+        return _FINDINGS, findings
+
+
+class SampleConfig(FreezerCommand):
+    """Print a configuration file to start with."""
+
+    examples = ("freezer config sample > ~/.config/freezer/config.toml",)
+
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
+        """Prints."""
+        self.app.stdout.write(SAMPLE)
+        return 0
+
+
+def _row(setting: str, value: Any, given_by: str) -> Document:
+    return {"setting": setting, "value": value, "given_by": given_by}
+
+
+def _finding(severity: str, message: str) -> Document:
+    return {"severity": severity, "message": message}
+
+
+def _masked(profile: Profile, name: str) -> Any:
+    value = profile.storage_options[name]
+    return _MASK if has_secrets(profile.storage, {name: value}) else value
+
+
+def _without_password(url: str | None) -> str | None:
+    """A URL as it may be shown."""
+    if url is None or "@" not in url:
+        return url
+    scheme, separator, rest = url.partition("://")
+    user, at, place = rest.rpartition("@")
+    name, colon, _ = user.partition(":")
+    return f"{scheme}{separator}{name}{colon}{_MASK if colon else ''}{at}{place}" if separator else url
+
+
+def _wrong_options(profile: Profile) -> list[str]:
+    """What the plug-ins would refuse."""
+    from freezer_sdk.errors import PluginError
+    from freezer_sdk.options import validate
+    from freezer_sdk.plugins import ENGINE, MODE, STORAGE, PluginRegistry
+
+    scheme = profile.storage.partition(":")[0] if profile.storage else None
+    chosen: list[tuple[Any, str | None, Any]] = [
+        (STORAGE, scheme, profile.storage_options),
+        (ENGINE, profile.engine or "dedup", profile.engine_options),
+        (MODE, profile.backup.get("mode", "fs"), profile.mode_options),
+    ]
+    wrong = []
+    for kind, name, values in chosen:
+        if name is None:
+            continue
+        try:
+            options = PluginRegistry().load(kind, name).options
+            known = {option.name for option in options}
+            given = [option for option in options if option.name in values]
+            extra = {key: value for key, value in values.items() if key not in known}
+            validate(
+                given, {**{each.name: values[each.name] for each in given}, **extra}, owner=f"{kind.name} {name!r}"
+            )
+        except (ConfigurationError, PluginError) as error:
+            wrong.append(f"profile {profile.name}: {error}")
+    return wrong

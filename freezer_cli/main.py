@@ -1,0 +1,60 @@
+"""The ``freezer`` program."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+BROKEN_PIPE = 141  # as a shell reports death by SIGPIPE
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line.
+
+    Args:
+        argv: arguments without the program's name; ``None``: those of the process.
+
+    Returns:
+        The exit code; ``docs/reference/exit-codes.md`` lists them.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(arguments)
+    except SystemExit as error:  # argparse: wrong arguments, or help and version
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BrokenPipeError:
+        _silence_stdout()
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments == ["--version"]:
+        from importlib.metadata import version
+
+        print(f"freezer {version('freezer-sdk')}")
+        sys.stdout.flush()
+        return 0
+    from freezer_cli import signals
+    from freezer_cli.app import FreezerApp
+
+    signals.install()
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # an ASCII terminal shows escapes instead of failing
+    return FreezerApp().run(arguments)
+
+
+def _silence_stdout() -> None:
+    """Keeps the interpreter from complaining about the closed pipe when it flushes at exit."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())

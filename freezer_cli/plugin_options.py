@@ -1,0 +1,97 @@
+"""Flags of the options that the chosen engine, mode and storage declare."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from freezer_cli.settings import parse_assignments
+from freezer_sdk.errors import ConfigurationError, PluginNotFound
+from freezer_sdk.options import Option, add_arguments, values_from
+from freezer_sdk.plugins import STORAGE, PluginRegistry
+
+
+class PluginFlags:
+    """The options of one plug-in as flags of a command.
+
+    Args:
+        parser: gets a group of them.
+        options: what the plug-in declares.
+        title: of the group.
+        prefix: put before a flag that the command itself has already.
+    """
+
+    def __init__(self, parser: argparse.ArgumentParser, options: Sequence[Option], *, title: str, prefix: str) -> None:
+        self._added: list[tuple[Option, str]] = []
+        group = parser.add_argument_group(title)
+        for option in options:
+            try:
+                add_arguments(group, [option])
+                self._added.append((option, ""))
+            except argparse.ArgumentError:
+                add_arguments(group, [option], prefix=prefix)
+                self._added.append((option, prefix))
+
+    def values(self, parsed_args: argparse.Namespace) -> dict[str, Any]:
+        """What the user gave, by option name.
+
+        Raises:
+            ConfigurationError: the file of a secret cannot be read.
+        """
+        values: dict[str, Any] = {}
+        for option, prefix in self._added:
+            values |= values_from(parsed_args, [option], prefix=prefix)
+        return values
+
+
+def storage_option_values(url: str, assignments: Sequence[str]) -> dict[str, Any]:
+    """Options of ``--storage-option`` for the storage of a URL; see :func:`assigned`.
+
+    Raises:
+        ConfigurationError: not of the form NAME=VALUE, a secret in clear, or its file cannot be read.
+    """
+    return assigned(_declared(url), assignments, flag="--storage-option") if assignments else {}
+
+
+def assigned(options: Sequence[Option], assignments: Sequence[str], *, flag: str) -> dict[str, Any]:
+    """Values by option name; a secret may only come from the file that ``NAME-file`` names.
+
+    Raises:
+        ConfigurationError: not of the form NAME=VALUE, a secret in clear, or its file cannot be read.
+    """
+    given = parse_assignments(assignments)
+    for option in options:
+        if not option.secret:
+            continue
+        if option.name in given:
+            raise ConfigurationError(
+                f"option {option.name!r} is a secret, and command lines are public",
+                hint=f"use {flag} {option.name.replace('_', '-')}-file=FILE or a profile",
+            )
+        file = given.pop(f"{option.name}_file", None)
+        if file is not None:
+            given[option.name] = _first_line(str(file), option)
+    return given
+
+
+def has_secrets(url: str | None, options: Mapping[str, Any]) -> bool:
+    """Whether a profile's storage options hold a secret in clear."""
+    return (
+        bool(options) and url is not None and any(option.secret and option.name in options for option in _declared(url))
+    )
+
+
+def _declared(url: str) -> Sequence[Option]:
+    try:
+        return PluginRegistry().load(STORAGE, url.partition(":")[0]).options
+    except PluginNotFound:  # whoever opens the storage says so
+        return ()
+
+
+def _first_line(path: str, option: Option) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.readline().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError):
+        raise ConfigurationError(f"the file for option {option.name!r} cannot be read: {path}") from None

@@ -1,0 +1,206 @@
+"""Who is told about a running operation: a terminal, a log, or a wrapper that reads JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
+
+from freezer_cli.documents import event_document
+from freezer_cli.reporting import console_stream, log_to_file
+from freezer_cli.text import human_count, human_size, is_terminal, printable
+from freezer_sdk.model import Event
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+LOG = logging.getLogger("freezer")
+_LOG_INTERVAL = 60.0  # seconds between two lines of a log
+_JSON_INTERVAL = 0.5  # seconds between two progress objects
+_MOST_PROBLEMS = 100
+
+
+class Listener(Protocol):
+    """Gets events, from any thread."""
+
+    def __call__(self, event: Event) -> None:
+        """Takes an event."""
+
+    def close(self) -> None:
+        """Gives the terminal back; may be called again."""
+
+
+class ProblemLog:
+    """Prints problems as they come, a bounded number of them."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __call__(self, event: Event) -> None:
+        """Prints the problem of an event."""
+        if event.problem is None:
+            return
+        self._count += 1
+        level = logging.ERROR if event.problem.fatal else logging.WARNING
+        if self._count <= _MOST_PROBLEMS:
+            LOG.log(level, "%s: %s", event.problem.path, event.problem.message)
+        elif self._count == _MOST_PROBLEMS + 1:
+            LOG.log(level, "there are more problems; they are listed with the result")
+
+
+class JSONEvents:
+    """One JSON object a line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Writes the event."""
+        with self._lock:
+            now = time.monotonic()
+            if event.kind == "progress":
+                if now < self._next:
+                    return
+                self._next = now + _JSON_INTERVAL
+            self._write(event_document(event))
+
+    def write(self, document: dict[str, Any]) -> None:
+        """Writes an object of our own."""
+        with self._lock:
+            self._write(document)
+
+    def _write(self, document: dict[str, Any]) -> None:
+        self._stream.write(json.dumps(document) + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class LogProgress:
+    """A line a minute."""
+
+    def __init__(self, *, only_file: bool) -> None:
+        self._only_file = only_file
+        self._start = time.monotonic()
+        self._next = self._start + _LOG_INTERVAL
+        self._problems = ProblemLog()
+
+    def __call__(self, event: Event) -> None:
+        """Writes a line when it is time."""
+        self._problems(event)
+        now = time.monotonic()
+        if event.kind != "progress" or now < self._next:
+            return
+        self._next = now + _LOG_INTERVAL
+        speed = event.bytes / max(now - self._start, 0.001)
+        total = f" of {human_size(event.total_bytes)}" if event.total_bytes else ""
+        line = (
+            f"{event.operation}: {human_count(event.files)} files, {human_size(event.bytes)}{total}, "
+            f"{human_size(speed)}/s"
+        )
+        if self._only_file:
+            log_to_file(logging.INFO, line)
+        else:
+            LOG.info("%s", line)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class TerminalProgress:
+    """A moving line on the terminal."""
+
+    def __init__(self, stream: TextIO, operation: str) -> None:
+        from rich.console import Console
+        from rich.file_proxy import FileProxy
+
+        console = Console(file=stream)
+        self._problems = ProblemLog()
+        self._log = LogProgress(only_file=True)
+        self._progress = _columns(console)
+        self._task = self._progress.add_task(operation, total=None, files="0", path="")
+        self._restore = console_stream(cast("TextIO", FileProxy(console, stream)))
+        self._progress.start()
+
+    def __call__(self, event: Event) -> None:
+        """Moves the line."""
+        self._problems(event)
+        if event.kind == "progress":
+            self._progress.update(
+                self._task, completed=event.bytes, total=event.total_bytes, files=human_count(event.files)
+            )
+            self._log(event)
+
+    def close(self) -> None:
+        """Removes the line."""
+        self._progress.stop()
+        self._restore()
+
+
+class Quiet:
+    """Problems only; the log level decides which of them."""
+
+    def __init__(self) -> None:
+        self._problems = ProblemLog()
+
+    def __call__(self, event: Event) -> None:
+        """Prints a problem."""
+        self._problems(event)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _columns(console: Any) -> Progress:
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TextColumn("{task.fields[files]} files"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+
+
+@contextmanager
+def listening(
+    parsed_args: argparse.Namespace, options: argparse.Namespace, operation: str, stdout: TextIO, stderr: TextIO
+) -> Iterator[Listener]:
+    """The listener that fits: JSON when asked for, a terminal when there is one, else the log."""
+    listener: Listener
+    if getattr(parsed_args, "json_events", False):
+        listener = JSONEvents(stdout)
+    elif options.quiet:
+        listener = Quiet()
+    elif is_terminal(stderr):
+        listener = TerminalProgress(stderr, printable(operation))
+    else:
+        listener = LogProgress(only_file=False)
+    try:
+        yield listener
+    finally:
+        listener.close()

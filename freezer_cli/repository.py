@@ -1,0 +1,96 @@
+"""``freezer repository``: make one, and look at it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from freezer_cli.base import Column, ResultCommand, Row, ShowCommand
+from freezer_cli.documents import plain
+from freezer_cli.repository_command import RepositoryCommand
+from freezer_cli.text import human_count, human_size
+
+LOG = logging.getLogger("freezer")
+
+
+def _facts(value: Any) -> list[str]:
+    return [f"{key}: {item}" for key, item in value.items()]
+
+
+INFO = (
+    Column("id", "ID"),
+    Column("location", "Location"),
+    Column("engine", "Engine"),
+    Column("version", "Format version"),
+    Column("encrypted", "Encrypted", lambda value: "yes" if value else "NO"),
+    Column("created", "Created"),
+    Column("role", "Role"),
+    Column("features", "Features", ", ".join),
+    Column("details", "Details", _facts),
+)
+STATS = (
+    Column("backups", "Backups", human_count),
+    Column("objects", "Objects", human_count),
+    Column("stored_bytes", "Stored", human_size),
+    Column("blobs", "Blobs", human_count),
+    Column("raw_bytes", "Before compression", human_size),
+    Column("by_kind", "By kind", _facts),
+)
+
+
+class InitRepository(RepositoryCommand, ResultCommand):
+    """Make a repository in an empty storage.
+
+    The password is asked for twice. It cannot be recovered: without it the backups are lost."""
+
+    engine_flags = True
+    examples = (
+        "freezer repository init --storage local:/srv/backups",
+        "freezer repository init --storage local:/srv/backups --password-file /etc/freezer/password",
+    )
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Adds --no-encryption."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--no-encryption", action="store_true", help="whoever can read the storage can read the backups"
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[Any], Any]:
+        """Makes the repository."""
+        from freezer_sdk import Freezer
+
+        connection = self.connection(parsed_args)
+        if parsed_args.no_encryption:
+            LOG.warning("THIS REPOSITORY IS NOT ENCRYPTED: whoever can read the storage can read the backups in it")
+        connection["password"] = None if parsed_args.no_encryption else self.settings.password(twice=True)
+        with Freezer.create(**connection, encryption=not parsed_args.no_encryption) as freezer:
+            return INFO, plain(freezer.info())
+
+    def summary(self, document: Row) -> Iterable[str]:
+        """One line."""
+        how = "encrypted" if document["encrypted"] else "NOT encrypted"
+        yield f"made repository {document['id']} in {document['location']} (engine {document['engine']}, {how})"
+
+
+class ShowRepository(RepositoryCommand, ShowCommand):
+    """Show what a repository says about itself."""
+
+    examples = ("freezer repository show --storage local:/srv/backups", "freezer repository show -f json")
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[Any], Any]:
+        """Reads the repository's description."""
+        return INFO, plain(self.open(parsed_args).info())
+
+
+class RepositoryStatistics(RepositoryCommand, ShowCommand):
+    """Show how much a repository holds; lists the whole storage."""
+
+    examples = ("freezer repository stats --storage local:/srv/backups", "freezer repository stats -f json")
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[Any], Any]:
+        """Counts."""
+        return STATS, plain(self.open(parsed_args).stats())

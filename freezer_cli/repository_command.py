@@ -1,0 +1,99 @@
+"""What commands share that open a repository."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from freezer_cli.base import FreezerCommand
+from freezer_cli.plugin_options import PluginFlags, storage_option_values
+from freezer_cli.settings import DEFAULT_ENGINE, parse_assignments
+from freezer_sdk.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from freezer_sdk import Freezer
+
+
+class RepositoryCommand(FreezerCommand):
+    """Base of commands that open a repository.
+
+    Attributes:
+        engine_flags: every option of the engine is a flag of its own, not only ``--engine-option``.
+    """
+
+    engine_flags = False
+    _engine: PluginFlags | None = None
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Adds the choice of the engine and its options."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("--engine", metavar="NAME", help=f"how backups are stored (default: {DEFAULT_ENGINE})")
+        parser.add_argument(
+            "--engine-option",
+            metavar="NAME=VALUE",
+            action="append",
+            default=[],
+            help="option of the engine (repeatable); `freezer plugin show ENGINE` lists them",
+        )
+        if self.engine_flags:
+            from freezer_sdk.plugins import ENGINE, PluginRegistry
+
+            name = self.early_setting(lambda: self.settings.engine.value, DEFAULT_ENGINE)
+            options = PluginRegistry().load(ENGINE, name).options
+            self._engine = PluginFlags(parser, options, title=f"options of the engine {name}", prefix="engine-")
+        return parser
+
+    @staticmethod
+    def early_setting(read: Callable[[], Any], default: str) -> str:
+        """A setting that the parser depends on; what is wrong with the configuration is told later."""
+        try:
+            return str(read() or default)
+        except ConfigurationError:
+            return default
+
+    def open(self, parsed_args: argparse.Namespace) -> Freezer:
+        """Opens the repository until the command has ended.
+
+        Raises:
+            FreezerError: it cannot be opened.
+        """
+        from freezer_sdk import Freezer
+
+        return self.resources.enter_context(Freezer(**self.connection(parsed_args)))
+
+    def connection(self, parsed_args: argparse.Namespace) -> dict[str, Any]:
+        """Arguments for :class:`Freezer`.
+
+        Raises:
+            ConfigurationError: no storage, or wrong options.
+        """
+        settings = self.settings
+        url = settings.require_storage()
+        return {
+            "storage": url,
+            "password": settings.password(),
+            "engine": settings.engine.value,
+            "storage_options": {
+                **settings.profile_storage_options,
+                **storage_option_values(url, settings.options.storage_option),
+            },
+            "engine_options": {**settings.profile_engine_options, **self._engine_options(parsed_args)},
+        }
+
+    def _engine_options(self, parsed_args: argparse.Namespace) -> dict[str, Any]:
+        named = parse_assignments(parsed_args.engine_option)
+        flags = self._engine.values(parsed_args) if self._engine is not None else {}
+        return {**named, **flags}
+
+
+def add_selection(parser: argparse._ActionsContainer, *, dates: bool = True) -> None:
+    """Adds the options that choose backups."""
+    from freezer_cli.dates import HELP, parse_date
+
+    parser.add_argument("--name", metavar="NAME", help="only backups of this name")
+    parser.add_argument("--host", metavar="HOST", help="only backups of this host")
+    parser.add_argument("--tag", metavar="TAG", action="append", default=[], help="only with this tag (repeatable)")
+    if dates:
+        parser.add_argument("--before", metavar="DATE", type=parse_date, help=f"only backups before: {HELP}")
+        parser.add_argument("--after", metavar="DATE", type=parse_date, help="only backups at this time or later")
