@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from os import PathLike
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -17,14 +17,13 @@ from freezer_sdk import diff as differences
 from freezer_sdk import identity
 from freezer_sdk import selection as select
 from freezer_sdk.boundary import Boundary
-from freezer_sdk.engines.base import Context, EngineCapabilities, Repository
+from freezer_sdk.engines.base import EngineCapabilities, Repository
 from freezer_sdk.errors import ConfigurationError, FreezerError
 from freezer_sdk.model import (
     Backup,
     BackupOptions,
     Change,
     Entry,
-    Event,
     EventHandler,
     Layout,
     Overwrite,
@@ -36,13 +35,14 @@ from freezer_sdk.model import (
 )
 from freezer_sdk.modes.base import Mode, Protected
 from freezer_sdk.opening import Opened, Opening, Password, open_repository
+from freezer_sdk.operation import BackupRestorer, Operation
 from freezer_sdk.selection import BackupFilter
 from freezer_sdk.storages.base import Reader, Storage
 from freezer_sdk.streams.cancel import CancelToken
 
 Paths = str | bytes | PathLike[str] | Sequence[str | bytes | PathLike[str]]
 
-_log = logging.getLogger("freezer_sdk")
+_FILES = "fs"  # the mode whose backups are plain trees
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -189,7 +189,8 @@ class Freezer:
         parent_id = None if parent is None else self.find_backup(parent).id
         with boundary.guard():
             series = name or _proposed_name(maker, roots)
-        context = self._context(events, cancel)
+        operation = self._operation("backup", events, cancel)
+        operation.start(name=series, mode=mode, paths=[os.fsdecode(root) for root in roots], dry_run=dry_run)
         with boundary.guard(), maker.protect() as protected:
             options = BackupOptions(
                 name=series,
@@ -204,7 +205,12 @@ class Freezer:
                 mode=mode,
             )
             with _source_boundary(boundary, maker, protected).guard():
-                return repository.backup(protected, options, context)
+                backup = repository.backup(protected, options, operation.context)
+        stats = backup.stats
+        operation.finish(
+            files=stats.files, size=stats.bytes, added=stats.added_bytes, id=backup.id, status=str(backup.status)
+        )
+        return backup
 
     def backups(
         self,
@@ -325,7 +331,11 @@ class Freezer:
             BackupNotFound, AmbiguousError, ConfigurationError, IntegrityError, StorageError.
         """
         old, new = self._inside(before, None), self._inside(after, None)
-        return differences.changes(self._in_tree_order(*old), self._in_tree_order(*new), metadata=metadata)
+        streams = [
+            differences.in_tree_order(partial(self._walk, backup), path, several_roots=len(backup.paths) != 1)
+            for backup, path in (old, new)
+        ]
+        return differences.changes(*streams, metadata=metadata, bases=(old[1] or b"", new[1] or b""))
 
     def open(self, backup: str, path: str | bytes | None = None) -> AbstractContextManager[Reader]:
         """The content of one file or stream.
@@ -409,16 +419,12 @@ class Freezer:
             numeric_owner=numeric_owner,
             sparse=sparse,
         )
-        restorer = _Restorer(self._opened(), found, options, self._context(events, cancel), self._boundary)
+        operation = self._operation("restore", events, cancel)
         place = os.fsdecode(target)
-        if found.mode == "fs" and not mode_options:
-            return restorer.files(place)
-        mode = self._mode(found.mode, (), (), mode_options)
-        with self._mode_boundary(mode).guard():
-            result = mode.restore(restorer, place)
-            if not isinstance(result, RestoreResult):
-                raise TypeError(f"restore() returned {type(result).__name__} instead of RestoreResult")
-            return result
+        operation.start(backup=found.id, target=place, dry_run=dry_run)
+        result = self._bring_back(found, place, options, operation, mode_options)
+        operation.finish(files=result.files, size=result.bytes, status=str(result.status))
+        return result
 
     def verify(
         self,
@@ -442,8 +448,12 @@ class Freezer:
         repository = self._opened()
         identifiers = _listed(backup)
         chosen = [each.id for each in self._chosen(self._all(), identifiers)] if identifiers else []
+        operation = self._operation("verify", events, cancel)
+        operation.start(backups=chosen, read_data=read_data)
         with self._boundary.guard():
-            return repository.verify(chosen, read_data=read_data, context=self._context(events, cancel))
+            result = repository.verify(chosen, read_data=read_data, context=operation.context)
+        operation.finish(size=result.bytes_read, ok=result.ok)
+        return result
 
     def forget(self, backups: str | Sequence[str]) -> list[Backup]:
         """Hides backups and leaves their space to maintenance.
@@ -520,24 +530,36 @@ class Freezer:
     def _inside(self, selector: str, path: str | bytes | None) -> tuple[Backup, bytes | None]:
         """A backup, and the absolute path from the selector or from the argument."""
         backup, inside = self.resolve(selector)
-        if path is None:
-            return backup, None if inside is None else os.fsencode(inside)
-        if inside is not None:
+        if path is not None and inside is not None:
             raise ConfigurationError(f"two paths are given: {inside!r} and {os.fsdecode(path)!r}")
-        return backup, select.absolute_path(backup, path)
+        if path is not None:
+            inside = os.fsdecode(select.absolute_path(backup, path))
+        if inside is None or (inside == "/" and "/" not in backup.paths):  # all roots lie below it
+            return backup, None
+        return backup, os.fsencode(inside)
 
-    def _walk(self, backup: Backup, path: bytes | None, *, recursive: bool) -> Iterator[Entry]:
+    def _walk(self, backup: Backup, path: bytes | None, *, recursive: bool = True) -> Iterator[Entry]:
         repository = self._opened()
         with self._boundary.guard():
             return self._boundary.iterate(repository.entries(backup.id, path=path, recursive=recursive))
 
-    def _in_tree_order(self, backup: Backup, path: bytes | None) -> Iterator[Entry]:
-        """Entries sorted by :func:`~freezer_sdk.diff.tree_order`, also among several roots."""
-        if path is not None or len(backup.paths) < 2:
-            yield from self._walk(backup, path, recursive=True)
-            return
-        for root in sorted((os.fsencode(each) for each in backup.paths), key=differences.tree_order):
-            yield from self._walk(backup, root, recursive=True)
+    def _bring_back(
+        self,
+        backup: Backup,
+        target: str,
+        options: RestoreOptions,
+        operation: Operation,
+        mode_options: Mapping[str, Any] | None,
+    ) -> RestoreResult:
+        restorer = BackupRestorer(self._opened(), backup, options, operation.context, self._boundary)
+        if backup.mode == _FILES and not mode_options:  # needs nothing of the mode, so it may even be absent
+            return restorer.files(target)
+        mode = self._mode(backup.mode, (), (), mode_options)
+        with self._mode_boundary(mode).guard():
+            result = mode.restore(restorer, target)
+            if not isinstance(result, RestoreResult):
+                raise TypeError(f"restore() returned {type(result).__name__} instead of RestoreResult")
+            return result
 
     def _mode(self, name: str, roots: Sequence[Any], excludes: Sequence[str], values: Mapping[str, Any] | None) -> Mode:
         from freezer_sdk import plugins
@@ -557,53 +579,8 @@ class Freezer:
     def _mode_boundary(self, mode: Mode) -> Boundary:
         return self._boundary.including({type(mode).__module__: f"mode {mode.name!r}"})
 
-    def _context(self, events: EventHandler | None, cancel: CancelToken | None) -> Context:
-        handler = events if events is not None else self._events
-        shielded = _Shield(handler) if handler is not None else _ignore
-        return Context(events=shielded, cancel=cancel if cancel is not None else CancelToken())
-
-
-class _Shield:
-    """Keeps errors of the caller's event handler out of the threads that do the work."""
-
-    def __init__(self, handler: EventHandler) -> None:
-        self._handler: EventHandler | None = handler
-
-    def __call__(self, event: Event) -> None:
-        handler = self._handler
-        if handler is None:
-            return
-        try:
-            handler(event)
-        except Exception:
-            self._handler = None
-            _log.exception("the event handler failed; it is not called again")
-
-
-class _Restorer:
-    """One backup of one repository, as a mode sees it."""
-
-    def __init__(
-        self, repository: Repository, backup: Backup, options: RestoreOptions, context: Context, boundary: Boundary
-    ) -> None:
-        self.facts: Mapping[str, Any] = backup.facts
-        self._repository = repository
-        self._backup = backup
-        self._options = options
-        self._context = context
-        self._boundary = boundary
-
-    def files(self, target: str) -> RestoreResult:
-        with self._boundary.guard():
-            return self._repository.restore(self._backup.id, target, self._options, self._context)
-
-    def stream(self, name: str) -> AbstractContextManager[Reader]:
-        with self._boundary.guard():
-            return self._boundary.opened(self._repository.open(self._backup.id, os.fsencode("/" + name)))
-
-
-def _ignore(event: Event) -> None:
-    """Nobody listens."""
+    def _operation(self, name: str, events: EventHandler | None, cancel: CancelToken | None) -> Operation:
+        return Operation(name, events if events is not None else self._events, cancel)
 
 
 def _source_boundary(boundary: Boundary, mode: Mode, protected: Protected) -> Boundary:

@@ -1,0 +1,83 @@
+"""What surrounds one long operation: its events, its cancellation, and what a mode is given to restore."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from freezer_sdk.boundary import Boundary
+from freezer_sdk.engines.base import Context, Repository
+from freezer_sdk.model import Backup, Event, EventHandler, RestoreOptions, RestoreResult
+from freezer_sdk.storages.base import Reader
+from freezer_sdk.streams.cancel import CancelToken
+
+_log = logging.getLogger("freezer_sdk")
+
+
+class Operation:
+    """One run, as its listener sees it: one ``start``, what the engine tells, and one ``finish`` if it succeeds.
+
+    Args:
+        name: ``backup``, ``restore`` or ``verify``.
+        events: whoever listens; when it raises, that is logged and it is not called again.
+        cancel: the caller's token.
+
+    Attributes:
+        context: for the engine.
+    """
+
+    def __init__(self, name: str, events: EventHandler | None, cancel: CancelToken | None) -> None:
+        self._name = name
+        self._handler = events
+        self.context = Context(events=self._tell, cancel=cancel if cancel is not None else CancelToken())
+
+    def start(self, **data: Any) -> None:
+        """Tells that the run starts, unless it is cancelled already.
+
+        Raises:
+            Cancelled.
+        """
+        self.context.cancel.check()
+        self._tell(Event(kind="start", operation=self._name, data=data))
+
+    def finish(self, *, files: int = 0, size: int = 0, added: int = 0, **data: Any) -> None:
+        """Tells that the run came to its end."""
+        event = Event(kind="finish", operation=self._name, files=files, bytes=size, added_bytes=added, data=data)
+        self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        handler = self._handler
+        if handler is None:
+            return
+        try:
+            handler(event)
+        except Exception:  # it must not end the thread that does the work
+            self._handler = None
+            _log.exception("the event handler failed; it is not called again")
+
+
+class BackupRestorer:
+    """See :class:`~freezer_sdk.modes.base.Restorer`."""
+
+    def __init__(
+        self, repository: Repository, backup: Backup, options: RestoreOptions, context: Context, boundary: Boundary
+    ) -> None:
+        self.facts: Mapping[str, Any] = backup.facts
+        self._repository = repository
+        self._backup = backup
+        self._options = options
+        self._context = context
+        self._boundary = boundary
+
+    def files(self, target: str) -> RestoreResult:
+        """Restores the tree below ``target``."""
+        with self._boundary.guard():
+            return self._repository.restore(self._backup.id, target, self._options, self._context)
+
+    def stream(self, name: str) -> AbstractContextManager[Reader]:
+        """The stored stream, readable."""
+        with self._boundary.guard():
+            return self._boundary.opened(self._repository.open(self._backup.id, os.fsencode("/" + name.lstrip("/"))))
