@@ -34,9 +34,15 @@ class Boundary:
         self._plugins = dict(plugins)
         self._secrets = tuple(secrets)
 
-    def including(self, plugins: Mapping[str, str], *, secrets: Sequence[str] = ()) -> Boundary:
-        """A boundary that knows more plug-ins; the first of these is named by default."""
-        return Boundary({**plugins, **self._plugins}, secrets=(*self._secrets, *secrets))
+    def around(self, title: str, module: str, *, secrets: Sequence[str] = ()) -> Boundary:
+        """A boundary around another plug-in, which may call these: it is named by default."""
+        others = {name: other for name, other in self._plugins.items() if name != module}
+        return Boundary({module: title, **others}, secrets=(*self._secrets, *secrets))
+
+    def calling(self, title: str, modules: Iterable[str], *, secrets: Sequence[str] = ()) -> Boundary:
+        """A boundary around these plug-ins while they call into the modules of another one."""
+        others = {module: title for module in modules if module not in self._plugins}
+        return Boundary({**self._plugins, **others}, secrets=(*self._secrets, *secrets))
 
     @contextmanager
     def guard(self) -> Iterator[None]:

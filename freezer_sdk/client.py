@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
@@ -16,7 +17,6 @@ from typing import Any, Self, TypeVar
 from freezer_sdk import diff as differences
 from freezer_sdk import identity
 from freezer_sdk import selection as select
-from freezer_sdk.boundary import Boundary
 from freezer_sdk.engines.base import EngineCapabilities, Repository
 from freezer_sdk.errors import ConfigurationError, FreezerError
 from freezer_sdk.model import (
@@ -33,9 +33,10 @@ from freezer_sdk.model import (
     RestoreResult,
     VerifyResult,
 )
-from freezer_sdk.modes.base import Mode, Protected
+from freezer_sdk.modes.base import Mode
 from freezer_sdk.opening import Opened, Opening, Password, open_repository
 from freezer_sdk.operation import BackupRestorer, Operation
+from freezer_sdk.options import secret_values
 from freezer_sdk.selection import BackupFilter
 from freezer_sdk.storages.base import Reader, Storage
 from freezer_sdk.streams.cancel import CancelToken
@@ -180,36 +181,42 @@ class Freezer:
 
         Raises:
             ConfigurationError, PluginError, SourceError, SnapshotError, StorageError, RepositoryError, Cancelled:
-                nothing was committed.
+                nothing was committed; only when the mode fails to clean up afterwards the backup stays, and
+                the hint names it.
         """
         repository = self._opened()
         roots = _listed(paths)
         maker = self._mode(mode, roots, excludes, mode_options)
-        boundary = self._mode_boundary(maker)
-        parent_id = None if parent is None else self.find_backup(parent).id
+        title, secrets = f"mode {mode!r}", secret_values(maker.options, mode_options or {})
+        boundary = self._boundary.around(title, type(maker).__module__, secrets=secrets)
         with boundary.guard():
             series = name or _proposed_name(maker, roots)
+        options = BackupOptions(
+            name=series,
+            host=host or identity.host_name(),
+            tags=_texts(tags, "tags"),
+            parent=None if parent is None else self.find_backup(parent).id,
+            force_read=force_read,
+            dry_run=dry_run,
+            username=identity.user_name(),
+            machine_id=identity.machine_id(),
+            mode=mode,
+        )
         operation = self._operation("backup", events, cancel)
         operation.start(name=series, mode=mode, paths=[os.fsdecode(root) for root in roots], dry_run=dry_run)
-        with boundary.guard(), maker.protect() as protected:
-            options = BackupOptions(
-                name=series,
-                host=host or identity.host_name(),
-                tags=_texts(tags, "tags"),
-                excludes=tuple(protected.excludes),
-                parent=parent_id,
-                force_read=force_read,
-                dry_run=dry_run,
-                username=identity.user_name(),
-                machine_id=identity.machine_id(),
-                mode=mode,
-            )
-            with _source_boundary(boundary, maker, protected).guard():
-                backup = repository.backup(protected, options, operation.context)
-        stats = backup.stats
-        operation.finish(
-            files=stats.files, size=stats.bytes, added=stats.added_bytes, id=backup.id, status=str(backup.status)
-        )
+        backup = None
+        try:
+            with boundary.guard(), maker.protect() as protected:
+                options = replace(options, excludes=tuple(protected.excludes))
+                modules = [type(each).__module__ for each in (maker, *protected.sources)]
+                with self._boundary.calling(title, modules, secrets=secrets).guard():
+                    backup = repository.backup(protected, options, operation.context)
+        except FreezerError as error:
+            if backup is not None and not dry_run:
+                error.hint = error.hint or f"backup {backup.short_id} was made all the same; only cleaning up failed"
+            raise
+        stats, status = backup.stats, str(backup.status)
+        operation.finish(files=stats.files, size=stats.bytes, added=stats.added_bytes, id=backup.id, status=status)
         return backup
 
     def backups(
@@ -555,7 +562,8 @@ class Freezer:
         if backup.mode == _FILES and not mode_options:  # needs nothing of the mode, so it may even be absent
             return restorer.files(target)
         mode = self._mode(backup.mode, (), (), mode_options)
-        with self._mode_boundary(mode).guard():
+        secrets = secret_values(mode.options, mode_options or {})
+        with self._boundary.around(f"mode {backup.mode!r}", type(mode).__module__, secrets=secrets).guard():
             result = mode.restore(restorer, target)
             if not isinstance(result, RestoreResult):
                 raise TypeError(f"restore() returned {type(result).__name__} instead of RestoreResult")
@@ -576,16 +584,8 @@ class Freezer:
             merged[option] = tuple(given)
         return self._place.registry.build(plugins.MODE, name, merged)
 
-    def _mode_boundary(self, mode: Mode) -> Boundary:
-        return self._boundary.including({type(mode).__module__: f"mode {mode.name!r}"})
-
     def _operation(self, name: str, events: EventHandler | None, cancel: CancelToken | None) -> Operation:
         return Operation(name, events if events is not None else self._events, cancel)
-
-
-def _source_boundary(boundary: Boundary, mode: Mode, protected: Protected) -> Boundary:
-    title = f"mode {mode.name!r}"
-    return boundary.including({type(source).__module__: title for source in protected.sources})
 
 
 def _proposed_name(mode: Mode, roots: Sequence[str | bytes | PathLike[str]]) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from freezer_sdk.boundary import Boundary
 from freezer_sdk.engines.base import Engine, Repository
 from freezer_sdk.errors import ConfigurationError, FreezerError, RepositoryExists
+from freezer_sdk.options import secret_values
 from freezer_sdk.storages.base import Storage
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def open_repository(
     place = open_storage(storage, options=storage_options) if isinstance(storage, str) else storage
     boundary = Boundary(
         {type(maker).__module__: f"engine {engine!r}", type(place).__module__: f"storage {place.name!r}"},
-        secrets=plugins.secret_values(place.options, storage_options or {}),
+        secrets=secret_values(place.options, storage_options or {}),
     )
     source = _Password(password)
     try:

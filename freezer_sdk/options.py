@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -191,6 +191,16 @@ def validate(options: Sequence[Option], values: Mapping[str, Any], *, owner: str
         hint = f"known options: {', '.join(sorted(known))}" if known else "it has no options"
         raise ConfigurationError(f"{owner}: {'; '.join(wrong)}", hint=hint)
     return result
+
+
+def secret_values(options: Iterable[Option], values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The texts among ``values`` that no message may show."""
+    found: list[str] = []
+    for option in options:
+        value = values.get(option.name) if option.secret else None
+        if value is not None:
+            found.extend(str(each) for each in (value if isinstance(value, tuple) else (value,)))
+    return tuple(found)
 
 
 def json_schema(options: Sequence[Option], *, title: str | None = None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from freezer_sdk.contract import API_VERSION, Plugin, PluginInfo
 from freezer_sdk.engines.base import Engine
 from freezer_sdk.errors import ConfigurationError, FreezerError, PluginError, PluginNotFound, PluginUnavailable
 from freezer_sdk.modes.base import Mode
-from freezer_sdk.options import Option, markdown_table, validate
+from freezer_sdk.options import Option, markdown_table, secret_values, validate
 from freezer_sdk.snapshots.base import SnapshotProvider
 from freezer_sdk.storages.base import Storage
 
@@ -235,16 +235,6 @@ class PluginRegistry:
                 title = f"{distribution.metadata['Name']} {distribution.version}"
                 owners.setdefault((point.group, point.name, point.value), title)
         return [(point, owners.get((point.group, point.name, point.value), "unknown distribution")) for point in points]
-
-
-def secret_values(options: Iterable[Option], values: Mapping[str, Any]) -> tuple[str, ...]:
-    """The texts among ``values`` that no message may show."""
-    found: list[str] = []
-    for option in options:
-        value = values.get(option.name) if option.secret else None
-        if value is not None:
-            found.extend(str(each) for each in (value if isinstance(value, tuple) else (value,)))
-    return tuple(found)
 
 
 def list_plugins(kind: str | None = None) -> list[PluginInfo]:
