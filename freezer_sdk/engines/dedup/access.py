@@ -1,0 +1,277 @@
+"""Making and opening repositories: from a storage and a password to a key ring."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+from freezer_sdk.crypto import hpke, sign
+from freezer_sdk.crypto.kdf import Argon2Params, normalise_password
+from freezer_sdk.engines.dedup import config as configs
+from freezer_sdk.engines.dedup import documents
+from freezer_sdk.engines.dedup.chunker import DEFAULT_CLASSES, ChunkerClass
+from freezer_sdk.engines.dedup.config import COPIES, FEATURE_KINDS, OWNER, Config, SignedConfig, Slot
+from freezer_sdk.engines.dedup.epochs import EpochSecrets
+from freezer_sdk.engines.dedup.keyring import KeyRing
+from freezer_sdk.engines.dedup.slots import SlotObject, SlotSecrets, load_slots, store_slot, wrap
+from freezer_sdk.engines.dedup.unlock import list_configs, unlock
+from freezer_sdk.errors import (
+    ConfigurationError,
+    IntegrityError,
+    ObjectExists,
+    RepositoryExists,
+    RepositoryNotFound,
+    UnsupportedFormat,
+    WrongPassword,
+)
+from freezer_sdk.model import Problem
+from freezer_sdk.storages.base import Storage
+
+PasswordSource = Callable[[], str | None]
+
+_INIT_HINT: Final = "freezer repository init makes one; check the storage's URL"
+
+
+def is_repository(storage: Storage) -> bool:
+    """Whether the storage holds a repository of this engine, whole or damaged.
+
+    Raises:
+        StorageError.
+    """
+    return bool(list_configs(storage))
+
+
+def create_repository(
+    storage: Storage,
+    *,
+    password: str | None,
+    features: Mapping[str, Collection[str]] | None = None,
+    chunker_classes: tuple[ChunkerClass, ...] = DEFAULT_CLASSES,
+    segment: int = 1 << 20,
+    grace: int = configs.DEFAULT_GRACE,
+    label: str = "",
+    supported: frozenset[str] = frozenset(),
+    kdf: Argon2Params | None = None,
+    short_grace: bool = False,
+) -> KeyRing:
+    """Makes a repository with one owner slot.
+
+    The configuration is stored last and makes the repository visible. Where the storage has conditional put,
+    of several programs that do this at the same time one wins.
+
+    Args:
+        password: ``None``: no encryption.
+        features: by kind (``read``, ``write``, ``maintain``) what a program must know.
+        grace: seconds, an hour at least.
+        label: of the slot, in clear text.
+        supported: features that this program knows.
+        kdf: costs of the password; the defaults are right for people.
+        short_grace: for tests: allow a grace time of seconds.
+
+    Raises:
+        RepositoryExists: there is one already, or another program was faster.
+        ConfigurationError: an empty password, or values out of bounds.
+        StorageError.
+    """
+    if is_repository(storage):
+        raise _exists(storage)
+    phrase = None if password is None else normalise_password(password)
+    repository_id, slot_id, now = secrets.token_bytes(16), secrets.token_bytes(16), datetime.now(UTC)
+    kem, signing, epoch = hpke.generate(), sign.SigningKey.generate(), EpochSecrets.generate(1)
+    config = configs.check_choices(
+        Config(
+            repository_id=repository_id,
+            number=1,
+            created=now,
+            changed=now,
+            encrypted=phrase is not None,
+            features={kind: tuple(sorted((features or {}).get(kind, ()))) for kind in FEATURE_KINDS},
+            grace=grace,
+            chunker_classes=chunker_classes,
+            segment=segment,
+            epochs=(epoch.public(repository_id, now),),
+            roster=(
+                Slot(
+                    id=slot_id,
+                    label=label,
+                    roles=OWNER,
+                    kem_public=kem.public,
+                    signing_public=signing.public,
+                    since=1,
+                ),
+            ),
+        ),
+        short_grace=short_grace,
+    )
+    signed = configs.encode_config(config, slot_id, signing)
+    secret = SlotSecrets(kem_private=kem.private, signing=signing, trust_number=1, trust=config.maintainers())
+    params, wrapped = wrap(
+        secret, repository_id=repository_id, slot_id=slot_id, password=phrase, params=kdf or Argon2Params()
+    )
+    slot = SlotObject(
+        repository_id=repository_id,
+        slot_id=slot_id,
+        serial=1,
+        kdf=params,
+        wrapped=wrapped,
+        bundles={1: epoch.seal(repository_id, slot_id, kem.public, OWNER)},
+        config=signed.raw,
+    )
+    name = store_slot(storage, slot)
+    try:
+        store_config(storage, signed)
+    except ObjectExists:
+        storage.delete_many([name, COPIES + name])
+        raise _exists(storage) from None
+    return KeyRing(signed_config=signed, slot_id=slot_id, secret=secret, epochs={1: epoch}, supported=supported)
+
+
+def open_repository(
+    storage: Storage, password_source: PasswordSource, *, supported: frozenset[str] = frozenset()
+) -> KeyRing:
+    """Opens a repository; writes nothing.
+
+    Args:
+        password_source: asked once, after it is known that there is a repository and that it is encrypted. For an
+            unencrypted one it is asked too, so that a password that was meant to protect is not silently ignored,
+            unless it has an attribute ``interactive`` that is true (it would disturb a person).
+        supported: features that this program knows.
+
+    Raises:
+        RepositoryNotFound: nothing here.
+        UnsupportedFormat: a newer version, or a feature that is not known.
+        WrongPassword: none, or no slot opens with it.
+        ConfigurationError: a password for an unencrypted repository.
+        IntegrityError: damaged in both places, or forged.
+        StorageError.
+    """
+    numbers = list_configs(storage)
+    if not numbers:
+        raise RepositoryNotFound(f"there is no repository at {storage.location}", hint=_INIT_HINT)
+    problems: list[Problem] = []
+    previews = _preview(storage, max(numbers), supported) or _preview_older(storage, numbers, supported)
+    slots = _slots_of(list(load_slots(storage, problems)), previews)
+    if not slots:
+        raise IntegrityError(f"no slot of the repository at {storage.location} can be read; it cannot be opened")
+    phrase = _ask(password_source, slots)
+    failure: Exception | None = None
+    roots: dict[object, bytes] = {}
+    for slot in slots:
+        if slot.open is not (phrase is None):
+            continue  # an open slot among others was planted: it must not answer for the password
+        try:
+            if slot.kdf not in roots:
+                roots[slot.kdf] = slot.kdf.root(phrase or b"")
+            secret = slot.unwrap(roots[slot.kdf])
+        except (IntegrityError, UnsupportedFormat):
+            continue
+        try:
+            return unlock(
+                storage,
+                secret,
+                repository_id=slot.repository_id,
+                slot_id=slot.slot_id,
+                encrypted=not slot.open,
+                slots=slots,
+                supported=supported,
+                problems=problems,
+            )
+        except (IntegrityError, WrongPassword) as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
+    raise WrongPassword("no slot of the repository opens with this password", hint="check the password")
+
+
+def store_config(storage: Storage, signed: SignedConfig) -> None:
+    """Puts a configuration under its number, and its second copy. What it builds on is made durable before.
+
+    Raises:
+        ObjectExists: another one has this number.
+        StorageError.
+    """
+    storage.flush()
+    name = configs.name_of(signed.config.number)
+    capabilities = storage.capabilities
+    storage.put(name, [signed.raw], if_absent=capabilities.conditional_put)
+    if not capabilities.conditional_put:
+        time.sleep(capabilities.listing_lag.total_seconds())
+        if documents.read_bounded(storage, name, configs.MAX_SIZE) != signed.raw:
+            raise ObjectExists(f"{name} was stored by another program at the same time")
+    storage.put(COPIES + name, [signed.raw])
+    storage.flush()
+
+
+def config_copies(storage: Storage, number: int) -> Iterator[bytes]:
+    """What is stored as the configuration of a number: its first and its second place.
+
+    Raises:
+        StorageError.
+    """
+    for name in (configs.name_of(number), COPIES + configs.name_of(number)):
+        try:
+            raw = documents.read_bounded(storage, name, configs.MAX_SIZE)
+        except IntegrityError:
+            continue
+        if raw is not None:
+            yield raw
+
+
+def _preview(storage: Storage, number: int, supported: frozenset[str]) -> list[Config]:
+    """The configurations of a number before any trust: they only say who to ask, or that nobody needs to be asked.
+
+    Raises:
+        UnsupportedFormat: no place holds one that this program could use.
+    """
+    found, refusal = [], None
+    for raw in config_copies(storage, number):
+        try:
+            config = configs.decode_config(raw, number).config
+            configs.check_features(config, "read", supported)
+        except UnsupportedFormat as error:
+            refusal = error
+        except IntegrityError:
+            continue
+        else:
+            found.append(config)
+    if refusal is not None and not found:
+        raise refusal
+    return found
+
+
+def _preview_older(storage: Storage, numbers: frozenset[int], supported: frozenset[str]) -> list[Config]:
+    for number in sorted(numbers, reverse=True)[1:]:
+        if found := _preview(storage, number, supported):
+            return found
+    raise IntegrityError(f"the configuration of the repository at {storage.location} is damaged in both places")
+
+
+def _slots_of(slots: list[SlotObject], previews: list[Config]) -> list[SlotObject]:
+    """The slots of this repository (a lost race leaves others), those in the roster first, newer ones first."""
+    listed = {slot.id for config in previews for slot in config.roster}
+    ours = [slot for slot in slots if slot.repository_id in {config.repository_id for config in previews}]
+    return sorted(ours, key=lambda slot: (slot.slot_id not in listed, -slot.serial))
+
+
+def _ask(source: PasswordSource, slots: list[SlotObject]) -> bytes | None:
+    if all(slot.open for slot in slots):
+        if not getattr(source, "interactive", False) and source() is not None:
+            raise ConfigurationError(
+                "a password was given, but this repository is not encrypted",
+                hint="if it used to be encrypted, somebody has replaced it; else give no password",
+            )
+        return None
+    password = source()
+    if password is None:
+        raise WrongPassword(
+            "the repository is encrypted and needs a password",
+            hint="give it by prompt, file, command, environment or keyring",
+        )
+    return normalise_password(password)
+
+
+def _exists(storage: Storage) -> RepositoryExists:
+    return RepositoryExists(f"there is a repository at {storage.location} already")

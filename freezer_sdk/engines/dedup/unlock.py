@@ -1,0 +1,177 @@
+"""From the secrets of a slot to the configuration that holds, and the keys that go with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from freezer_sdk.crypto import hpke
+from freezer_sdk.engines.dedup import config as configs
+from freezer_sdk.engines.dedup import documents
+from freezer_sdk.engines.dedup.config import COPIES, Epoch, SignedConfig, Slot
+from freezer_sdk.engines.dedup.epochs import EpochSecrets, open_bundle
+from freezer_sdk.engines.dedup.keyring import KeyRing
+from freezer_sdk.engines.dedup.slots import SlotObject, SlotSecrets
+from freezer_sdk.errors import IntegrityError, UnsupportedFormat, WrongPassword
+from freezer_sdk.model import Problem
+from freezer_sdk.storages.base import Storage
+
+
+def unlock(
+    storage: Storage,
+    secret: SlotSecrets,
+    *,
+    repository_id: bytes,
+    slot_id: bytes,
+    encrypted: bool,
+    slots: Sequence[SlotObject],
+    supported: frozenset[str],
+    problems: list[Problem],
+) -> KeyRing:
+    """Finds the newest configuration that the slot can trust, and opens its bundles.
+
+    Args:
+        encrypted: whether the secrets were wrapped under a password.
+        slots: all slot objects of the repository: their configurations and bundles count as copies.
+
+    Raises:
+        IntegrityError: nothing that the slot can trust, or keys that do not fit.
+        WrongPassword: the slot was removed.
+        UnsupportedFormat: a newer version, or a feature that is not known.
+    """
+    ours = [slot for slot in slots if slot.repository_id == repository_id]
+    signed = _Chain(storage, repository_id, ours, problems).newest(secret)
+    config = signed.config
+    if config.encrypted is not encrypted:
+        raise IntegrityError("the slot and the configuration disagree about encryption")
+    entry = config.slot(slot_id)
+    if entry is None or entry.revoked is not None:
+        raise WrongPassword("this password was removed from the repository", hint="use a current password")
+    if (entry.kem_public, entry.signing_public) != (hpke.public_key(secret.kem_private), secret.signing.public):
+        raise IntegrityError("the configuration names other keys for this slot than it holds")
+    configs.check_features(config, "read", supported)
+    own = [slot for slot in ours if slot.slot_id == slot_id]
+    epochs: dict[int, EpochSecrets] = {}
+    for epoch in config.epochs:
+        found = _open_epoch(own, secret, epoch, entry)
+        if found is not None:
+            epochs[epoch.number] = found
+        elif epoch.number == config.epoch:
+            raise IntegrityError(f"the slot has no keys for epoch {epoch.number}")
+        else:
+            message = f"the slot has no keys for epoch {epoch.number}"
+            problems.append(Problem(path=configs.name_of(config.number), kind="damaged", message=message))
+    return KeyRing(
+        signed_config=signed,
+        slot_id=slot_id,
+        secret=secret,
+        epochs=epochs,
+        supported=supported,
+        problems=tuple(problems),
+    )
+
+
+def list_configs(storage: Storage) -> frozenset[int]:
+    """Numbers of the configurations that lie in one of their two places.
+
+    Raises:
+        StorageError.
+    """
+    names = [info.name for info in storage.list(configs.PREFIX)]
+    names += [info.name.removeprefix(COPIES) for info in storage.list(COPIES + configs.PREFIX)]
+    return frozenset(number for number in map(configs.number_of, names) if number is not None)
+
+
+def _open_epoch(own: Sequence[SlotObject], secret: SlotSecrets, epoch: Epoch, entry: Slot) -> EpochSecrets | None:
+    for other in own:
+        bundle = other.bundles.get(epoch.number)
+        if bundle is None:
+            continue
+        try:
+            return open_bundle(
+                bundle,
+                repository_id=other.repository_id,
+                slot_id=entry.id,
+                kem_private=secret.kem_private,
+                epoch=epoch,
+                roles=entry.roles,
+            )
+        except (IntegrityError, UnsupportedFormat):
+            continue  # a forged or outdated object of the slot; another one may be whole
+    return None
+
+
+class _Chain:
+    """The configurations, from the one that the slot trusts to the newest that follows from it."""
+
+    def __init__(
+        self, storage: Storage, repository_id: bytes, slots: Sequence[SlotObject], problems: list[Problem]
+    ) -> None:
+        self._storage, self._repository_id, self._problems = storage, repository_id, problems
+        self._embedded: dict[int, list[SignedConfig]] = {}
+        for raw in {slot.config for slot in slots}:
+            try:
+                signed = configs.decode_config(raw)
+            except (IntegrityError, UnsupportedFormat):
+                continue
+            self._embedded.setdefault(signed.config.number, []).append(signed)
+        self._numbers = sorted({*list_configs(storage), *self._embedded})
+
+    def newest(self, secret: SlotSecrets) -> SignedConfig:
+        """Each configuration must be signed by a maintainer of the valid one before it.
+
+        Raises:
+            IntegrityError: none is.
+            UnsupportedFormat: a newer one is of a version that is not known.
+        """
+        trusted, best, stored = secret.trust, None, False
+        refusal: UnsupportedFormat | None = None
+        for number in self._numbers:
+            if number < secret.trust_number:
+                continue
+            try:
+                valid = self._valid(number, trusted)
+            except UnsupportedFormat as error:
+                refusal = error
+                continue
+            if valid is not None:
+                best, trusted, refusal = valid[0], valid[0].config.maintainers(), None
+                stored = stored or valid[1]
+        if refusal is not None:
+            raise refusal
+        if best is None or not stored:
+            raise IntegrityError("no configuration is signed by a maintainer whom this slot trusts")
+        return best
+
+    def _valid(self, number: int, trusted: Mapping[bytes, bytes]) -> tuple[SignedConfig, bool] | None:
+        """The configuration of a number, and whether it lay in a place of its own: first, second, then in a slot.
+
+        Raises:
+            UnsupportedFormat: none is valid, and one is of a version that is not known.
+        """
+        refusal = None
+        for name in (configs.name_of(number), COPIES + configs.name_of(number)):
+            try:
+                raw = documents.read_bounded(self._storage, name, configs.MAX_SIZE)
+                if raw is None:
+                    raise IntegrityError(f"{name} is missing")
+                signed = configs.decode_config(raw, number)
+                if self._vouched(signed, trusted):
+                    return signed, True
+                self._problem(name, f"{name} is not signed by a maintainer")
+            except UnsupportedFormat as error:
+                refusal = error
+                self._problem(name, error.message)
+            except IntegrityError as error:
+                self._problem(name, error.message)
+        for signed in self._embedded.get(number, ()):
+            if self._vouched(signed, trusted):
+                return signed, False
+        if refusal is not None:
+            raise refusal
+        return None
+
+    def _vouched(self, signed: SignedConfig, trusted: Mapping[bytes, bytes]) -> bool:
+        return signed.config.repository_id == self._repository_id and signed.vouched_by(trusted)
+
+    def _problem(self, path: str, message: str) -> None:
+        self._problems.append(Problem(path=path, kind="damaged", message=message, fatal=False))
