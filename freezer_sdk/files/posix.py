@@ -79,9 +79,43 @@ def entry_path(dir_fd: int | None, name: bytes) -> bytes | None:
     return b"/proc/self/fd/%d/%s" % (dir_fd, name)
 
 
-def fd_path(fd: int) -> bytes | None:
-    """A path that leads to what an ``O_PATH`` descriptor is open on."""
-    return b"/proc/self/fd/%d" % fd if sys.platform.startswith("linux") else None
+def pin(dir_fd: int, name: bytes) -> int:
+    """A descriptor that stands for an entry of any type, even a symbolic link, without opening it.
+
+    Raises:
+        OSError: not there, or the platform has no such descriptors.
+    """
+    if not O_PATH:
+        raise OSError(errno.ENOTSUP, "this platform cannot pin directory entries", name)
+    return os.open(name, O_PATH | O_NOFOLLOW | O_CLOEXEC, dir_fd=dir_fd)
+
+
+def pinned_path(fd: int) -> bytes:
+    """A path that leads to exactly what :func:`pin` pinned; a pinned link is not followed."""
+    return b"/proc/self/fd/%d" % fd
+
+
+def chmod_entry(dir_fd: int, name: bytes, mode: int) -> None:
+    """Sets the mode of an entry, never of what a symbolic link planted in its place leads to.
+
+    Raises:
+        OSError.
+    """
+    fd = pin(dir_fd, name)
+    try:
+        os.chmod(pinned_path(fd), mode)
+    finally:
+        os.close(fd)
+
+
+def has_default_acl(fd: int) -> bool:
+    """Whether what is made in this directory inherits an access control list."""
+    if not HAS_XATTRS:
+        return False
+    try:
+        return bool(os.getxattr(fd, "system.posix_acl_default"))
+    except OSError:
+        return False
 
 
 if sys.platform.startswith("linux"):
@@ -122,45 +156,38 @@ if sys.platform.startswith("linux"):
         found.sort()
         return found
 
-    def set_xattr(target: int | bytes, name: bytes, value: bytes, *, follow: bool = True) -> None:
+    def set_xattr(target: int | bytes, name: bytes, value: bytes) -> None:
         """Sets one extended attribute.
 
         Raises:
             OSError.
         """
-        if follow:
-            os.setxattr(target, name, value)
-        else:
-            os.setxattr(target, name, value, follow_symlinks=False)
+        os.setxattr(target, name, value)
 
-    def remove_xattr(target: int | bytes, name: bytes, *, follow: bool = True) -> None:
+    def remove_xattr(target: int | bytes, name: bytes) -> None:
         """Removes an extended attribute, if it is there.
 
         Raises:
             OSError.
         """
         try:
-            if follow:
-                os.removexattr(target, name)
-            else:
-                os.removexattr(target, name, follow_symlinks=False)
+            os.removexattr(target, name)
         except OSError as error:
             if error.errno not in _NO_ATTRIBUTE:
                 raise
 
-    def list_xattrs(target: int | bytes, *, follow: bool = True) -> list[bytes]:
+    def list_xattrs(target: int | bytes) -> list[bytes]:
         """Names of extended attributes; empty where the file system has none.
 
         Raises:
             OSError.
         """
         try:
-            names = os.listxattr(target) if follow else os.listxattr(target, follow_symlinks=False)
+            return [os.fsencode(name) for name in os.listxattr(target)]
         except OSError as error:
             if error.errno in NOT_SUPPORTED:
                 return []
             raise
-        return [os.fsencode(name) for name in names]
 
 else:
 
@@ -170,7 +197,7 @@ else:
         """Nothing: Python has no extended attributes here."""
         return []
 
-    def set_xattr(target: int | bytes, name: bytes, value: bytes, *, follow: bool = True) -> None:
+    def set_xattr(target: int | bytes, name: bytes, value: bytes) -> None:
         """Not supported here.
 
         Raises:
@@ -178,12 +205,26 @@ else:
         """
         raise OSError(errno.ENOTSUP, "no extended attributes on this platform")
 
-    def remove_xattr(target: int | bytes, name: bytes, *, follow: bool = True) -> None:
+    def remove_xattr(target: int | bytes, name: bytes) -> None:
         """Nothing to remove."""
 
-    def list_xattrs(target: int | bytes, *, follow: bool = True) -> list[bytes]:
+    def list_xattrs(target: int | bytes) -> list[bytes]:
         """Nothing: Python has no extended attributes here."""
         return []
+
+
+def forget_acl(dir_fd: int, name: bytes) -> None:
+    """Takes away the access control lists that a new directory inherited.
+
+    Raises:
+        OSError.
+    """
+    fd = pin(dir_fd, name)
+    try:
+        for acl in (b"system.posix_acl_default", b"system.posix_acl_access"):
+            remove_xattr(pinned_path(fd), acl)
+    finally:
+        os.close(fd)
 
 
 def data_extents(fd: int, size: int) -> list[tuple[int, int]] | None:

@@ -1,0 +1,143 @@
+"""Descriptors on the directories of a restore target, reached step by step without following a link."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import OrderedDict
+from collections.abc import Container
+from typing import NamedTuple
+
+from freezer_sdk.errors import RestoreConflict, RestoreError, UnsafePath
+from freezer_sdk.files import posix
+
+_FLAGS = posix.READ_DIRECTORY | posix.O_NOFOLLOW
+_KEPT_OPEN = 48
+_NO_NAMES = frozenset({b"", b".", b".."})
+
+
+class Folder(NamedTuple):
+    """An open directory of the target.
+
+    Attributes:
+        gid: a new entry's group, when it differs from the process's: directories may hand theirs down.
+        default_acl: new entries inherit an access control list.
+    """
+
+    fd: int
+    device: int
+    gid: int
+    default_acl: bool
+
+
+def check_name(name: bytes, path: bytes) -> None:
+    """Refuses names that lead somewhere else.
+
+    Raises:
+        UnsafePath.
+    """
+    if name in _NO_NAMES or b"\0" in name or b"/" in name:
+        raise UnsafePath(f"the backup holds an unsafe path: {os.fsdecode(path)!r}")
+
+
+class Folders:
+    """The directories that one thread uses; a few stay open.
+
+    Args:
+        root: the target itself.
+        fresh: paths of directories that this restore made.
+    """
+
+    def __init__(self, root: Folder, fresh: Container[bytes]) -> None:
+        self._root = root
+        self._fresh = fresh
+        self._open: OrderedDict[bytes, Folder] = OrderedDict()
+
+    def get(self, path: bytes) -> Folder:
+        """The directory at a path relative to the target.
+
+        Raises:
+            UnsafePath: a part of the path is a symbolic link, or no name.
+            RestoreConflict: a part of the path is no directory.
+            RestoreError: it is not there, or cannot be opened.
+        """
+        found = self._open.get(path)
+        if found is not None:
+            self._open.move_to_end(path)
+            return found
+        if not path:
+            return self._root
+        missing = []
+        above, current = path, None
+        while above and current is None:
+            missing.append(above)
+            above = above.rpartition(b"/")[0]
+            current = self._open.get(above)
+        folder = current or self._root
+        for part in reversed(missing):
+            folder = self._enter(folder, part)
+        return folder
+
+    def _enter(self, above: Folder, path: bytes) -> Folder:
+        name = path[path.rfind(b"/") + 1 :]
+        check_name(name, path)
+        try:
+            fd = os.open(name, _FLAGS, dir_fd=above.fd)
+        except OSError as error:
+            raise _explained(above, name, path, error) from error
+        folder = open_folder(fd, fresh=path in self._fresh)
+        self._open[path] = folder
+        if len(self._open) > _KEPT_OPEN:
+            os.close(self._open.popitem(last=False)[1].fd)
+        return folder
+
+    def close(self) -> None:
+        """Closes all but the target itself."""
+        while self._open:
+            os.close(self._open.popitem()[1].fd)
+
+
+class Worker:
+    """What one thread keeps: open directories and a source of temporary names."""
+
+    def __init__(self, folders: Folders, prefix: bytes) -> None:
+        self.folders = folders
+        self._prefix = prefix
+        self._count = 0
+
+    def temporary(self) -> bytes:
+        """A name that nothing else has."""
+        self._count += 1
+        return b"%s-%x" % (self._prefix, self._count)
+
+    def locate(self, path: bytes) -> tuple[Folder, bytes]:
+        """The directory that holds an entry, open until the next call, and the entry's name.
+
+        Raises:
+            RestoreError: as :meth:`Folders.get`.
+        """
+        parent, _, name = path.rpartition(b"/")
+        check_name(name, path)
+        return self.folders.get(parent), name
+
+
+def open_folder(fd: int, *, fresh: bool) -> Folder:
+    """What matters of an open directory."""
+    st = os.fstat(fd)
+    return Folder(fd, st.st_dev, st.st_gid, not fresh and posix.has_default_acl(fd))
+
+
+def _explained(above: Folder, name: bytes, path: bytes, error: OSError) -> RestoreError:
+    shown = os.fsdecode(path)
+    if error.errno == errno.ENOENT:
+        return RestoreError(f"the directory {shown!r} was not restored")
+    try:
+        mode = os.stat(name, dir_fd=above.fd, follow_symlinks=False).st_mode
+    except OSError:
+        mode = 0
+    if stat.S_ISLNK(mode):
+        return UnsafePath(f"{shown!r} is a symbolic link in the target; links are not followed")
+    if mode and not stat.S_ISDIR(mode):
+        return RestoreConflict(f"{shown!r} is no directory in the target")
+    return RestoreError(f"cannot open the directory {shown!r}: {error.strerror}")

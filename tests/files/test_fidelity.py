@@ -1,0 +1,45 @@
+"""Every kind of entry survives scan and restore, by the judgement of other programs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import trees
+
+
+def test_every_kind_of_entry_comes_back(every_kind: Path, tmp_path: Path, copy) -> None:
+    result = copy(every_kind, tmp_path / "out")
+    assert result.problems == []
+    trees.compare(every_kind, tmp_path / "out")
+
+
+def test_restoring_over_the_same_tree_changes_nothing(every_kind: Path, tmp_path: Path, copy) -> None:
+    copy(every_kind, tmp_path / "out")
+    result = copy(every_kind, tmp_path / "out", overwrite="if-changed", delete=True)
+    assert (result.problems, result.deleted) == ([], 0)
+    trees.compare(every_kind, tmp_path / "out")
+
+
+def test_restoring_in_place_keeps_holes_and_inodes(every_kind: Path, tmp_path: Path, copy) -> None:
+    copy(every_kind, tmp_path / "out")
+    large, sparse = tmp_path / "out/files/large", tmp_path / "out/sparse/hole-at-end"
+    inodes = large.stat().st_ino, sparse.stat().st_ino
+    large.write_bytes(b"longer than before" * 300_000)
+    sparse.write_bytes(b"not sparse at all" * 100_000)
+    result = copy(every_kind, tmp_path / "out", overwrite="always", inplace=True)
+    assert result.problems == []
+    trees.compare(every_kind, tmp_path / "out")
+    assert inodes == (large.stat().st_ino, sparse.stat().st_ino)
+
+
+def test_paths_longer_than_the_system_takes(tmp_path: Path, copy) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    trees.make_deep(os.fsencode(source), levels=40)
+    try:
+        assert copy(source, target).problems == []
+        trees.compare_deep(source, target)
+    finally:
+        trees.remove(source)
+        trees.remove(target)
