@@ -18,7 +18,7 @@ from freezer_sdk import diff as differences
 from freezer_sdk import identity
 from freezer_sdk import selection as select
 from freezer_sdk.engines.base import EngineCapabilities, Repository
-from freezer_sdk.errors import ConfigurationError, FreezerError
+from freezer_sdk.errors import ConfigurationError, FreezerError, RestoreError
 from freezer_sdk.model import (
     Backup,
     BackupOptions,
@@ -31,6 +31,7 @@ from freezer_sdk.model import (
     RepositoryStats,
     RestoreOptions,
     RestoreResult,
+    Status,
     VerifyResult,
 )
 from freezer_sdk.modes.base import Mode
@@ -301,10 +302,12 @@ class Freezer:
             recursive: ``False``: of a folder only what lies directly in it.
 
         Raises:
+            RestoreError: the backup has no such path; from the first step of the iteration.
             BackupNotFound, AmbiguousError, ConfigurationError, IntegrityError, StorageError.
         """
         found, inside = self._inside(backup, path)
-        return self._walk(found, inside, recursive=recursive)
+        entries = self._walk(found, inside, recursive=recursive)
+        return entries if inside is None else _not_empty(entries, found, inside)
 
     def find(
         self, pattern: str, *, backups: Sequence[str] = (), ignore_case: bool = False
@@ -559,7 +562,8 @@ class Freezer:
         mode_options: Mapping[str, Any] | None,
     ) -> RestoreResult:
         restorer = BackupRestorer(self._opened(), backup, options, operation.context, self._boundary)
-        if backup.mode == _FILES and not mode_options:  # needs nothing of the mode, so it may even be absent
+        damaged = backup.status is Status.DAMAGED  # the engine says what is wrong
+        if damaged or (backup.mode == _FILES and not mode_options):  # needs nothing of the mode, it may even be absent
             return restorer.files(target)
         mode = self._mode(backup.mode, (), (), mode_options)
         secrets = secret_values(mode.options, mode_options or {})
@@ -595,6 +599,15 @@ def _proposed_name(mode: Mode, roots: Sequence[str | bytes | PathLike[str]]) -> 
     if not name:
         raise ConfigurationError(f"mode {mode.name!r} proposes no name for the backup", hint="give a name")
     return name
+
+
+def _not_empty(entries: Iterator[Entry], backup: Backup, path: bytes) -> Iterator[Entry]:
+    empty = True
+    for entry in entries:
+        empty = False
+        yield entry
+    if empty:
+        raise RestoreError(f"backup {backup.short_id} has no {os.fsdecode(path)!r}")
 
 
 def _listed(values: Any) -> tuple[Any, ...]:

@@ -17,10 +17,11 @@ JSON = Mapping[str, Any]
 
 
 class Status(StrEnum):
-    """How a backup ended."""
+    """How a backup ended; ``damaged``: what the repository says of it cannot be read."""
 
     COMPLETE = "complete"
     PARTIAL = "partial"
+    DAMAGED = "damaged"
 
 
 class EntryType(StrEnum):

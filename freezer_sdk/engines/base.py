@@ -71,10 +71,10 @@ class Repository(Protocol):
         """
 
     def backups(self) -> Sequence[Backup]:
-        """All visible backups, oldest first.
+        """All visible backups, oldest first; those that cannot be read have the status ``damaged`` and no host.
 
         Raises:
-            StorageError, IntegrityError.
+            StorageError.
         """
 
     def entries(self, backup: str, *, path: bytes | None = None, recursive: bool = True) -> Iterator[Entry]:

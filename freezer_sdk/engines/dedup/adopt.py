@@ -1,0 +1,63 @@
+"""Packs that no index names: left by a run that died, whole, and good to be used again."""
+
+from __future__ import annotations
+
+from freezer_sdk.engines.dedup import lease
+from freezer_sdk.engines.dedup.index import BlobIndex, PackRows, section_of
+from freezer_sdk.engines.dedup.keyring import KeyRing
+from freezer_sdk.engines.dedup.layout import Kind, digest_of
+from freezer_sdk.engines.dedup.pack import SegmentRow, read_table, table_tail
+from freezer_sdk.errors import IntegrityError, ObjectNotFound
+from freezer_sdk.storages.base import ObjectInfo, Storage
+
+_TAIL = 64 << 10  # bytes that usually hold a whole table
+
+
+def unclosed_leases(storage: Storage) -> set[str]:
+    """Ids of leases that were never closed: their holders are at work, or died.
+
+    Raises:
+        StorageError.
+    """
+    matches = [match for info in storage.list(lease.PREFIX) if (match := lease.NAME.match(info.name))]
+    return {match[1] for match in matches} - {match[1] for match in matches if match[2] == "closed"}
+
+
+def adopt_orphans(storage: Storage, keys: KeyRing, index: BlobIndex) -> list[PackRows]:
+    """Adds packs that are stored and in no index to ``index``; damaged ones and condemned ones are left alone.
+
+    Raises:
+        StorageError.
+    """
+    adopted = []
+    for kind in Kind:
+        known = index.packs(kind) | index.condemned
+        found = []
+        for info in storage.list(kind.prefix):
+            digest = digest_of(info.name)
+            if digest is None or digest in known:
+                continue
+            try:
+                found.append(PackRows(kind, digest, info.size, read_pack_table(storage, keys, kind, info)))
+            except (IntegrityError, ObjectNotFound):
+                continue
+        if found:
+            index.add(section_of(kind, found))
+            adopted += found
+    return adopted
+
+
+def read_pack_table(storage: Storage, keys: KeyRing, kind: Kind, info: ObjectInfo) -> list[SegmentRow]:
+    """The table at the end of a stored pack, which must account for every byte before it.
+
+    Raises:
+        IntegrityError: damaged or forged; StorageError.
+    """
+    tail = storage.get(info.name, offset=-_TAIL)
+    need = table_tail(kind, tail)
+    if need > len(tail):
+        tail = storage.get(info.name, offset=-need)
+    rows, used = read_table(keys, kind, tail)
+    if sum(row.stored for row in rows) + used != info.size:
+        raise IntegrityError(f"{info.name}: its table does not account for all of it")
+    return rows

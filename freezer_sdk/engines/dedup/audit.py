@@ -1,0 +1,86 @@
+"""Everything in a repository that is neither pack nor index nor commit: is each object what it was."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from freezer_sdk.engines.dedup import config as configs
+from freezer_sdk.engines.dedup import control, deletion, lease, slots
+from freezer_sdk.engines.dedup.keyring import KeyRing, Role
+from freezer_sdk.engines.dedup.layout import BACKUPS, INDEX, META, PACKS
+from freezer_sdk.errors import FreezerError, IntegrityError, ObjectNotFound, UnsupportedFormat
+from freezer_sdk.model import Problem
+from freezer_sdk.storages.base import ObjectInfo, Storage
+
+RESERVE = "reserve/"
+_CONTROL = (lease.PREFIX, deletion.MARKS, deletion.SWEEPS, deletion.FORGOTTEN)
+_ELSEWHERE = (PACKS, META, INDEX, BACKUPS, RESERVE)
+
+
+def audit(storage: Storage, keys: KeyRing) -> Iterator[Problem]:
+    """Findings in configurations, slots, their second copies, leases, marks, sweeps, tombstones and records.
+
+    Raises:
+        StorageError.
+    """
+    found = {
+        info.name: info for prefix in (configs.PREFIX, slots.PREFIX, configs.COPIES) for info in storage.list(prefix)
+    }
+    for name in sorted(found):
+        yield from _secured(storage, keys, name)
+        twin = name.removeprefix(configs.COPIES) if name.startswith(configs.COPIES) else configs.COPIES + name
+        if twin not in found:
+            yield Problem(path=twin, kind="missing", message=f"the other copy of {name} is missing")
+    for top in storage.list(delimiter="/"):
+        if top.name in (configs.PREFIX, slots.PREFIX, configs.COPIES) or top.name in _ELSEWHERE:
+            continue
+        if not top.is_prefix or top.name not in _CONTROL:
+            yield Problem(path=top.name, kind="unknown", message="does not belong to a repository", fatal=False)
+            continue
+        for info in storage.list(top.name):
+            yield from _controlled(storage, keys, info)
+
+
+def _secured(storage: Storage, keys: KeyRing, name: str) -> Iterator[Problem]:
+    """A configuration or slot, or the copy of one."""
+    plain = name.removeprefix(configs.COPIES)
+    try:
+        raw = storage.get(name)
+    except ObjectNotFound:
+        return
+    try:
+        number = configs.number_of(plain)
+        if number is not None:
+            signed = configs.decode_config(raw, number)
+            if signed.raw != keys.signed_config.raw and number == keys.config.number:
+                raise IntegrityError("it is not the configuration that is in force")
+            if not signed.vouched_by(keys.config.maintainers()):
+                raise IntegrityError("its signature is not that of a maintainer")
+        elif plain.startswith(slots.PREFIX):
+            if hashlib.sha256(raw).hexdigest() != plain.removeprefix(slots.PREFIX):
+                raise IntegrityError("its bytes are not those that it is named by")
+            slots.decode_slot(raw)
+        else:
+            yield Problem(path=name, kind="unknown", message="does not belong to a repository", fatal=False)
+    except FreezerError as error:
+        yield Problem(path=name, kind="damaged", message=str(error))
+
+
+def _controlled(storage: Storage, keys: KeyRing, info: ObjectInfo) -> Iterator[Problem]:
+    """A lease, mark, sweep or tombstone."""
+    kind, role = _kind_of(info.name)
+    try:
+        control.open(keys, kind, info.name, storage.get(info.name), role=role)
+    except ObjectNotFound:
+        return
+    except (IntegrityError, UnsupportedFormat) as error:
+        yield Problem(path=info.name, kind="damaged", message=str(error))
+
+
+def _kind_of(name: str) -> tuple[str, Role]:
+    if name.startswith(lease.PREFIX):
+        return lease.CLOSED_KIND if name.endswith("/closed") else lease.KIND, Role.WRITER
+    if name.startswith(deletion.SWEEPS):
+        return deletion.ANNOUNCEMENT if "/announced-" in name else deletion.DECISION, Role.MAINTAINER
+    return deletion.MARK if name.startswith(deletion.MARKS) else deletion.TOMBSTONE, Role.MAINTAINER

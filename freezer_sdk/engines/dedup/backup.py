@@ -1,0 +1,269 @@
+"""A backup run: lease, scan, packs, index, commit, in the order that makes every crash harmless."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+import uuid
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+
+from freezer_sdk.engines.base import Context
+from freezer_sdk.engines.dedup import control, protocol
+from freezer_sdk.engines.dedup.adopt import adopt_orphans, unclosed_leases
+from freezer_sdk.engines.dedup.catalog import COMMIT, Catalog
+from freezer_sdk.engines.dedup.chunker import Chunkers
+from freezer_sdk.engines.dedup.commit import Commit, encode_commit
+from freezer_sdk.engines.dedup.handle import Handle
+from freezer_sdk.engines.dedup.index import BlobIndex, PackRows
+from freezer_sdk.engines.dedup.keyring import Role
+from freezer_sdk.engines.dedup.layout import Kind, backup_name
+from freezer_sdk.engines.dedup.page import Content, store_directory
+from freezer_sdk.engines.dedup.reader import BlobReader
+from freezer_sdk.engines.dedup.scan import TreeScan, clock_ns
+from freezer_sdk.engines.dedup.tree import Owners, TreeReader
+from freezer_sdk.engines.dedup.writer import BlobWriter
+from freezer_sdk.errors import CommandFailed, LeaseLost, SourceError, SourceUnreadable
+from freezer_sdk.files import posix
+from freezer_sdk.model import Backup, BackupOptions, BackupStats, Event, Problem, Status
+from freezer_sdk.modes.base import Extras, Protected, Stream, Tree
+
+_EVENT_EVERY = 0.1  # seconds
+_BLOCK = 4 << 20  # bytes read at once
+
+
+class BackupRun:
+    """One run. Call :meth:`run` once."""
+
+    def __init__(
+        self,
+        handle: Handle,
+        options: BackupOptions,
+        context: Context,
+    ) -> None:
+        self._handle, self._storage, self._keys = handle, handle.storage, handle.keys
+        self._options, self._context = options, context
+        self._catalog = Catalog(handle)
+        self._problems: list[Problem] = []
+        self._started = time.monotonic()
+        self._next_event = 0.0
+        self._lease: protocol.Lease | None = None
+        self._scan: TreeScan | None = None
+        self._writer: BlobWriter | None = None
+
+    def run(self, protected: Protected) -> Backup:
+        """Stores the sources and commits.
+
+        Raises:
+            StorageError, RepositoryError, SourceError, Cancelled: nothing was committed.
+        """
+        start, start_ns = datetime.now(UTC), clock_ns()
+        backup_id = uuid.uuid4().hex
+        name = backup_name(start, backup_id)
+        if not self._options.dry_run:
+            self._lease = protocol.Lease.create(self._storage, self._keys, name)
+        try:
+            commit = self._store(protected, backup_id, start, start_ns)
+            if self._lease is None:
+                return dataclasses.replace(commit.backup, dry_run=True)
+            self._commit(name, commit, self._lease)
+            return commit.backup
+        finally:
+            if self._writer is not None:
+                self._writer.close()
+            if self._lease is not None:
+                self._lease.close()
+
+    # -- steps ---------------------------------------------------------------------------------------------
+
+    def _store(self, protected: Protected, backup_id: str, start: datetime, start_ns: int) -> Commit:
+        marks = protocol.read_marks(self._storage, self._keys)
+        sweeps = protocol.read_sweeps(self._storage, self._keys)
+        generation = max(marks.generation, sweeps.generation)
+        index = BlobIndex(marks.condemned)
+        reader = BlobReader(self._handle, index)
+        parent = self._parent(protected)
+        reader.load_index(Kind.META)
+        writer = self._writer = self._make_writer(index, reader)
+        scan = self._scan = TreeScan(
+            writer,
+            Chunkers(self._keys.chunker_seed, self._keys.config.chunker_classes),
+            None if parent is None else TreeReader(reader),
+            start_ns=start_ns,
+            problem=self._problem,
+            meter=self,
+            block=min(_BLOCK, self._handle.settings.queue_size),
+            force_read=self._options.force_read,
+        )
+        root = self._store_sources(protected, scan, parent)
+        writer.finish(self._storage.flush)
+        self._event("progress", force=True)
+        trees = [source for source in protected.sources if isinstance(source, Tree)]
+        streams = [source for source in protected.sources if isinstance(source, Stream)]
+        partial = any(problem.fatal for problem in self._problems)
+        counts = scan.counts
+        stats = BackupStats(
+            **dataclasses.asdict(counts),
+            added_bytes=writer.added_bytes,
+            added_raw_bytes=writer.added_raw_bytes,
+            duration=round(time.monotonic() - self._started, 3),
+        )
+        options = self._options
+        backup = Backup(
+            id=backup_id,
+            time=start,
+            host=options.host,
+            name=options.name,
+            mode=options.mode,
+            engine="dedup",
+            status=Status.PARTIAL if partial else Status.COMPLETE,
+            paths=_paths(trees, streams),
+            tags=options.tags,
+            stats=stats,
+            problems=tuple(self._problems),
+            excludes=tuple(options.excludes) or tuple(protected.excludes),
+            mount_points=tuple(os.fsdecode(path) for tree in trees for path in tree.mount_points),
+            facts=dict(protected.facts),
+            username=options.username,
+            machine_id=options.machine_id,
+            program=_program(),
+            parent=None if parent is None else parent.backup.id,
+        )
+        return Commit(
+            backup=backup,
+            root=root,
+            owners=_owners(scan, parent),
+            generation=generation,
+            lease="" if self._lease is None else self._lease.id,
+            indexes=tuple(writer.indexes),
+            scan_start_ns=start_ns,
+        )
+
+    def _make_writer(self, index: BlobIndex, reader: BlobReader) -> BlobWriter:
+        return BlobWriter(
+            self._handle,
+            index,
+            load_index=lambda: reader.load_index(Kind.DATA),
+            adopted=self._adopt(index, reader),
+            cancel=self._context.cancel,
+            dry_run=self._options.dry_run,
+        )
+
+    def _adopt(self, index: BlobIndex, reader: BlobReader) -> list[PackRows]:
+        """Packs that a run which died had stored; worth a look only when a lease was never closed."""
+        if self._lease is None or not unclosed_leases(self._storage) - {self._lease.id}:
+            return []
+        reader.load_index(Kind.DATA)
+        return adopt_orphans(self._storage, self._keys, index)
+
+    def _store_sources(self, protected: Protected, scan: TreeScan, parent: Commit | None) -> Content:
+        trees = [source for source in protected.sources if isinstance(source, Tree)]
+        streams = [source for source in protected.sources if isinstance(source, Stream)]
+        if not trees and not streams:
+            raise SourceUnreadable("there is nothing to back up", hint="name a path, a stream or a command")
+        if trees and not streams:
+            return scan.tree(trees[0], None if parent is None else parent.root)[0]
+        rows: list[tuple[bytes, bytes, Content, Extras]] = []
+        failure: SourceError | None = None
+        for stream in streams:
+            try:
+                rows.append(scan.stream(stream))
+            except SourceError as error:
+                failure = error
+                kind = "command" if isinstance(error, CommandFailed) else "unreadable"
+                self._problem(Problem(path="/" + stream.name.lstrip("/"), kind=kind, message=error.message))
+        if failure is not None and not rows and not trees:
+            raise failure
+        if trees:
+            rows += scan.roots(trees[0], None if parent is None else parent.root)
+        rows.sort()
+        names = [row[0] for row in rows]
+        if len(set(names)) != len(names):
+            raise SourceUnreadable("two sources have the same name", hint="give the streams different names")
+        extras = [(number, row[3]) for number, row in enumerate(rows) if row[3]]
+        stats = b"".join(row[1] for row in rows)
+        return store_directory(names, stats, [row[2] for row in rows], extras, scan.store_meta)
+
+    def _commit(self, name: str, commit: Commit, lease: protocol.Lease) -> None:
+        lease.check()
+        self._context.cancel.check()
+        data = control.seal(self._keys, COMMIT, name, encode_commit(commit), secrecy="data")
+        self._storage.put(name, [data])
+        self._storage.flush()
+        try:
+            lease.confirm(commit.generation)
+            lease.check()
+        except LeaseLost:
+            if Role.MAINTAINER in self._keys.roles:  # it may lack what a sweep deleted: better hidden than half good
+                protocol.write_tombstone(self._storage, self._keys, commit.backup.id, reason="lease lost")
+            raise
+
+    def _parent(self, protected: Protected) -> Commit | None:
+        """The newest backup of the same host, mode and roots; only a complete listing after the lease counts."""
+        trees = [source for source in protected.sources if isinstance(source, Tree)]
+        if not trees:
+            return None
+        wanted = self._options.parent
+        paths = {os.fsdecode(root) for root in trees[0].roots}
+        best = None
+        for commit in self._catalog.visible([], newest_first=True):
+            backup = commit.backup
+            if wanted is not None:
+                if backup.id == wanted:
+                    return commit
+            elif backup.host == self._options.host and paths <= set(backup.paths):
+                return commit
+            elif best is None and backup.host == self._options.host and backup.name == self._options.name:
+                best = commit
+        return best
+
+    # -- progress ------------------------------------------------------------------------------------------
+
+    def tick(self, path: bytes | None) -> None:
+        """Cancellation, the lease, and now and then a progress event."""
+        self._context.cancel.check()
+        if self._lease is not None:
+            self._lease.keep()
+        now = time.monotonic()
+        if now >= self._next_event:
+            self._next_event = now + _EVENT_EVERY
+            self._event("progress", path=None if path is None else os.fsdecode(path))
+
+    def _event(self, kind: str, *, path: str | None = None, force: bool = False) -> None:
+        counts = None if self._scan is None else self._scan.counts
+        self._context.events(
+            Event(
+                kind=kind,
+                operation="backup",
+                path=path,
+                files=0 if counts is None else counts.files,
+                bytes=0 if counts is None else counts.bytes,
+                added_bytes=0 if self._writer is None else self._writer.added_bytes,
+            )
+        )
+
+    def _problem(self, problem: Problem) -> None:
+        self._problems.append(problem)
+        self._context.events(Event(kind="problem", operation="backup", path=problem.path, problem=problem))
+
+
+def _paths(trees: list[Tree], streams: list[Stream]) -> tuple[str, ...]:
+    paths = [os.fsdecode(root) for tree in trees for root in tree.roots]
+    return (*paths, *("/" + stream.name.lstrip("/") for stream in streams))
+
+
+def _owners(scan: TreeScan, parent: Commit | None) -> Owners:
+    """Names of all owners that occur; of unchanged parts those that the parent knew."""
+    before = Owners({}, {}) if parent is None else parent.owners
+    names = posix.Owners()
+    users = {number: name for number in before.users.keys() | scan.users if (name := names.user_name(number))}
+    groups = {number: name for number in before.groups.keys() | scan.groups if (name := names.group_name(number))}
+    return Owners({**before.users, **users}, {**before.groups, **groups})
+
+
+def _program() -> str:
+    try:
+        return f"freezer-sdk {version('freezer-sdk')}"
+    except PackageNotFoundError:
+        return "freezer-sdk"

@@ -1,0 +1,109 @@
+"""Which backups there are: commits that are neither forgotten nor void."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import datetime
+from typing import NamedTuple
+
+from freezer_sdk.engines.dedup import control, protocol
+from freezer_sdk.engines.dedup.commit import Commit, decode_commit
+from freezer_sdk.engines.dedup.handle import Handle
+from freezer_sdk.engines.dedup.keyring import Role
+from freezer_sdk.engines.dedup.layout import BACKUPS, parse_backup_name
+from freezer_sdk.errors import BackupNotFound, IntegrityError, ObjectNotFound, UnsupportedFormat
+
+COMMIT = "backup"
+"""Kind of control object that a commit is."""
+
+
+class Listed(NamedTuple):
+    """A commit object as listed."""
+
+    time: datetime
+    id: str
+    name: str
+    size: int
+
+
+class Catalog:
+    """Reads commits; each is opened once."""
+
+    def __init__(self, handle: Handle) -> None:
+        self._storage, self._keys = handle.storage, handle.keys
+        self._lock = threading.Lock()
+        self._opened: dict[str, Commit] = {}
+
+    def listed(self, *, with_forgotten: bool = False) -> list[Listed]:
+        """All commit objects, oldest first; void ones included.
+
+        Raises:
+            StorageError.
+        """
+        found = []
+        for info in self._storage.list(BACKUPS):
+            parsed = parse_backup_name(info.name)
+            if parsed is not None:
+                found.append(Listed(parsed[0], parsed[1], info.name, info.size))
+        forgotten = protocol.forgotten(self._storage, self._keys) if found and not with_forgotten else frozenset()
+        return sorted(item for item in found if item.id not in forgotten)
+
+    def open(self, listed: Listed) -> Commit:
+        """One commit.
+
+        Raises:
+            IntegrityError: damaged or forged; BackupNotFound: gone meanwhile; StorageError.
+        """
+        with self._lock:
+            known = self._opened.get(listed.name)
+        if known is not None:
+            return known
+        try:
+            data = self._storage.get(listed.name)
+        except ObjectNotFound:
+            raise BackupNotFound(f"backup {listed.id} is gone") from None
+        try:
+            payload, _signer = control.open(self._keys, COMMIT, listed.name, data, role=Role.WRITER)
+        except (IntegrityError, UnsupportedFormat) as error:
+            raise IntegrityError(f"{listed.name}: {error}") from None
+        commit = decode_commit(payload, backup_id=listed.id)
+        with self._lock:
+            self._opened[listed.name] = commit
+        return commit
+
+    def visible(self, damaged: list[Listed], *, newest_first: bool = False) -> Iterator[Commit]:
+        """Backups that count.
+
+        Args:
+            damaged: commits that cannot be read are added here; the others still come.
+
+        Raises:
+            StorageError.
+        """
+        items = self.listed()
+        decisions = protocol.read_sweeps(self._storage, self._keys) if items else None
+        for item in reversed(items) if newest_first else items:
+            try:
+                commit = self.open(item)
+            except (IntegrityError, UnsupportedFormat):
+                damaged.append(item)
+                continue
+            except BackupNotFound:
+                continue
+            if decisions is None or not decisions.void(item.name, commit.generation):
+                yield commit
+
+    def find(self, backup_id: str) -> Commit:
+        """The backup of a full id.
+
+        Raises:
+            BackupNotFound, IntegrityError, StorageError.
+        """
+        for item in self.listed():
+            if item.id == backup_id:
+                commit = self.open(item)
+                if protocol.read_sweeps(self._storage, self._keys).void(item.name, commit.generation):
+                    raise BackupNotFound(f"backup {backup_id} does not count: its writer was away for too long")
+                return commit
+        raise BackupNotFound(f"there is no backup {backup_id}", hint="freezer backup list shows what there is")

@@ -1,0 +1,110 @@
+"""The dedup engine's plug-in class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from freezer_sdk.compressors.base import Compressor
+from freezer_sdk.engines.base import Engine, EngineCapabilities, PasswordSource
+from freezer_sdk.engines.dedup import access
+from freezer_sdk.engines.dedup.handle import Handle
+from freezer_sdk.engines.dedup.repository import DedupRepository
+from freezer_sdk.engines.dedup.settings import OPTIONS, Settings
+from freezer_sdk.errors import ConfigurationError, PluginNotFound, UnsupportedFormat
+from freezer_sdk.storages.base import Storage
+
+_FEATURE = "compression:"
+_BUILT_IN = ("none", "zstd", "zlib", "bzip2", "xz")
+
+
+class DedupEngine(Engine):
+    """Content-defined chunks, deduplicated, compressed and encrypted; every backup is complete."""
+
+    name = "dedup"
+    api_version = 1
+    summary = "deduplicating, encrypting repository; every backup is complete by reference"
+    options = OPTIONS
+
+    def __init__(self, **options: Any) -> None:
+        self._settings = Settings(**{name: value for name, value in options.items() if value is not None})
+        self._compressors: dict[str, Compressor] = {}
+
+    @property
+    def capabilities(self) -> EngineCapabilities:
+        """No levels: every backup is full by reference."""
+        return EngineCapabilities(keys=True, streams=True)
+
+    def probe(self, storage: Storage) -> bool:
+        """Whether there is a configuration.
+
+        Raises:
+            StorageError.
+        """
+        return access.is_repository(storage)
+
+    def create(self, storage: Storage, *, password: PasswordSource, encryption: bool = True) -> DedupRepository:
+        """Makes a repository and opens it.
+
+        Raises:
+            RepositoryExists, ConfigurationError, StorageError.
+        """
+        compressor = self.compressor(self._settings.compression)
+        features = {"read": (_FEATURE + compressor.id,)} if compressor.id not in _BUILT_IN else {}
+        keys = access.create_repository(
+            storage,
+            password=_asked(password) if encryption else None,
+            features=features,
+            supported=self._supported(),
+        )
+        return DedupRepository(Handle(storage, keys, self._settings, self.compressor))
+
+    def open(self, storage: Storage, *, password: PasswordSource) -> DedupRepository:
+        """Opens a repository.
+
+        Raises:
+            RepositoryNotFound, WrongPassword, UnsupportedFormat, IntegrityError, StorageError.
+        """
+        keys = access.open_repository(storage, password, supported=self._supported())
+        return DedupRepository(Handle(storage, keys, self._settings, self.compressor))
+
+    @staticmethod
+    def _supported() -> frozenset[str]:
+        """Features that installed plug-ins bring."""
+        from freezer_sdk import plugins
+
+        return frozenset(_FEATURE + name for name in plugins.PluginRegistry().names(plugins.COMPRESSOR))
+
+    def compressor(self, name: str) -> Compressor:
+        """An installed compressor by the name that is stored with data.
+
+        Raises:
+            UnsupportedFormat: not installed.
+        """
+        made = self._compressors.get(name)
+        if made is None:
+            from freezer_sdk import plugins
+
+            try:
+                made = plugins.PluginRegistry().build(plugins.COMPRESSOR, name)
+            except PluginNotFound:
+                raise UnsupportedFormat(
+                    f"data are compressed by {name!r}, which is not installed",
+                    hint="install the plug-in that provides it",
+                ) from None
+            self._compressors[name] = made
+        return made
+
+
+def _asked(password: PasswordSource) -> str:
+    """The password for a new repository.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    text = password()
+    if not text:
+        raise ConfigurationError(
+            "an encrypted repository needs a password",
+            hint="give one by file, command, environment or prompt; --no-encryption only for trusted media",
+        )
+    return text

@@ -1,0 +1,300 @@
+"""Indexes: where each blob lies; the tables of many packs in one object (repository-format, section "Indexes")."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from freezer_sdk.compressors.base import Compressor
+from freezer_sdk.engines.dedup.box import BoxKeys, box_size, open_box, seal_box
+from freezer_sdk.engines.dedup.layout import MAX_TABLE, Kind
+from freezer_sdk.engines.dedup.pack import SegmentRow
+from freezer_sdk.errors import IntegrityError
+from freezer_sdk.model import Buffer
+
+MAGIC = b"FZIX"
+VERSION = 0
+HEADER = struct.Struct("<4sB3xII")
+"""magic, version, length of the box for meta packs, length of the box for data packs (0: none)."""
+
+INDEX_BOX = {Kind.DATA: 3, Kind.META: 4}
+_SMALL = 4096  # sections with fewer blobs share one dictionary
+
+
+class Place(NamedTuple):
+    """Where a blob lies.
+
+    Attributes:
+        pack: SHA-256 of the pack.
+        offset, stored: of its segment in the pack.
+        start, length: of the blob in the segment's plain content.
+    """
+
+    kind: Kind
+    pack: bytes
+    offset: int
+    stored: int
+    start: int
+    length: int
+
+
+@dataclass(slots=True)
+class PackRows:
+    """A stored pack and its segments."""
+
+    kind: Kind
+    digest: bytes
+    size: int
+    rows: Sequence[SegmentRow]
+
+
+class Section:
+    """The blobs of some packs of one kind, in columns sorted by id."""
+
+    __slots__ = ("_prefixes", "ids", "kind", "lengths", "pack_of", "packs", "segment_of", "segments", "starts")
+
+    def __init__(
+        self,
+        kind: Kind,
+        packs: Sequence[bytes],
+        segments: Sequence[tuple[int, int, int]],
+        columns: tuple[bytes, array[int], array[int], array[int]],
+    ) -> None:
+        self.kind = kind
+        self.packs = packs
+        self.segments = segments  # (number of the pack, offset, stored length)
+        self.ids, self.segment_of, self.starts, self.lengths = columns
+        self._prefixes: array[int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def find(self, blob: bytes) -> int:
+        """The row of a blob, or -1."""
+        if self._prefixes is None:
+            self._prefixes = _prefixes(self.ids)
+        prefixes = self._prefixes
+        wanted = int.from_bytes(blob[:8], "big")
+        row = bisect_left(prefixes, wanted)
+        while row < len(prefixes) and prefixes[row] == wanted:
+            if self.ids[32 * row : 32 * row + 32] == blob:
+                return row
+            row += 1
+        return -1
+
+    def place(self, row: int) -> Place:
+        """Where the blob of a row lies."""
+        number, offset, stored = self.segments[self.segment_of[row]]
+        return Place(self.kind, self.packs[number], offset, stored, self.starts[row], self.lengths[row])
+
+    def pack(self, row: int) -> bytes:
+        """The pack of a row's blob."""
+        return self.packs[self.segments[self.segment_of[row]][0]]
+
+    def blob_ids(self) -> Iterator[bytes]:
+        """All ids."""
+        return (self.ids[at : at + 32] for at in range(0, len(self.ids), 32))
+
+
+def _prefixes(ids: bytes) -> array[int]:
+    column = array("Q")
+    column.frombytes(memoryview(ids).cast("Q")[::4].tobytes())
+    if sys.byteorder == "little":
+        column.byteswap()
+    return column
+
+
+def section_of(kind: Kind, packs: Sequence[PackRows]) -> Section:
+    """Sorts the blobs of packs into a section."""
+    segments: list[tuple[int, int, int]] = []
+    rows: list[tuple[bytes, int, int, int]] = []
+    for number, pack in enumerate(packs):
+        offset = 0
+        for row in pack.rows:
+            start = 0
+            for blob, length in zip(row.ids, row.lengths, strict=True):
+                rows.append((blob, len(segments), start, length))
+                start += length
+            segments.append((number, offset, row.stored))
+            offset += row.stored
+    rows.sort()
+    columns = (
+        b"".join(row[0] for row in rows),
+        array("I", (row[1] for row in rows)),
+        array("I", (row[2] for row in rows)),
+        array("I", (row[3] for row in rows)),
+    )
+    return Section(kind, [pack.digest for pack in packs], segments, columns)
+
+
+def encode_index(keys: BoxKeys, sections: Iterable[Section], compressor: Compressor) -> bytes:
+    """The whole object."""
+    boxes = {
+        section.kind: seal_box(keys, INDEX_BOX[section.kind], _encode(section, compressor)) for section in sections
+    }
+    meta, data = boxes.get(Kind.META, b""), boxes.get(Kind.DATA, b"")
+    return HEADER.pack(MAGIC, VERSION, len(meta), len(data)) + meta + data
+
+
+def index_parts(head: Buffer, size: int) -> dict[Kind, tuple[int, int]]:
+    """Offset and length of the boxes in an index object of ``size`` bytes.
+
+    Raises:
+        IntegrityError: not an index.
+    """
+    if len(head) < HEADER.size:
+        raise IntegrityError("an index is shorter than its header")
+    magic, version, meta, data = HEADER.unpack_from(head)
+    if (
+        magic != MAGIC
+        or version != VERSION
+        or HEADER.size + meta + data != size
+        or bytes(head[5:8]) != b"\0\0\0"
+        or max(meta, data) > MAX_TABLE
+    ):
+        raise IntegrityError("an index's header is damaged")
+    parts = {Kind.META: (HEADER.size, meta), Kind.DATA: (HEADER.size + meta, data)}
+    return {kind: part for kind, part in parts.items() if part[1]}
+
+
+def decode_section(keys: BoxKeys, kind: Kind, box: Buffer, compressor: Compressor) -> Section:
+    """Opens one box of an index.
+
+    Raises:
+        IntegrityError: damaged, forged, or not adding up.
+    """
+    body = open_box(keys, INDEX_BOX[kind], box)
+    try:
+        (size,) = struct.unpack_from("<I", body)
+        if size > MAX_TABLE:
+            raise IntegrityError("an index is out of bounds")
+        return _decode(kind, compressor.decompress(memoryview(body)[4:], size=size))
+    except struct.error:
+        raise IntegrityError("an index is damaged") from None
+
+
+def _encode(section: Section, compressor: Compressor) -> bytes:
+    counts = [0] * len(section.packs)
+    for number, _offset, _stored in section.segments:
+        counts[number] += 1
+    body = b"".join(
+        (
+            struct.pack("<III", len(section.packs), len(section.segments), len(section)),
+            b"".join(section.packs),
+            struct.pack(f"<{len(counts)}I", *counts),
+            struct.pack(f"<{len(section.segments)}I", *(row[2] for row in section.segments)),
+            section.ids,
+            _little(section.segment_of),
+            _little(section.starts),
+            _little(section.lengths),
+        )
+    )
+    return struct.pack("<I", len(body)) + compressor.compress(body)
+
+
+def _decode(kind: Kind, body: bytes) -> Section:
+    n_packs, n_segments, n_blobs = struct.unpack_from("<III", body)
+    if 12 + 36 * n_packs + 4 * n_segments + 44 * n_blobs != len(body):
+        raise IntegrityError("an index does not add up")
+    at = 12
+    packs = [body[at + 32 * i : at + 32 * i + 32] for i in range(n_packs)]
+    at += 32 * n_packs
+    counts = struct.unpack_from(f"<{n_packs}I", body, at)
+    at += 4 * n_packs
+    stored = struct.unpack_from(f"<{n_segments}I", body, at)
+    at += 4 * n_segments
+    if sum(counts) != n_segments:
+        raise IntegrityError("an index does not add up")
+    segments: list[tuple[int, int, int]] = []
+    for number, count in enumerate(counts):
+        offset = 0
+        for length in stored[len(segments) : len(segments) + count]:
+            segments.append((number, offset, length))
+            offset += length
+    ids = body[at : at + 32 * n_blobs]
+    at += 32 * n_blobs
+    columns = []
+    for _ in range(3):
+        column = array("I")
+        column.frombytes(body[at : at + 4 * n_blobs])
+        if sys.byteorder == "big":
+            column.byteswap()
+        columns.append(column)
+        at += 4 * n_blobs
+    if n_blobs and max(columns[0]) >= n_segments:
+        raise IntegrityError("an index names a segment that it does not have")
+    order = _prefixes(ids).tolist()
+    if order != sorted(order):
+        raise IntegrityError("an index is not sorted")
+    return Section(kind, packs, segments, (ids, columns[0], columns[1], columns[2]))
+
+
+def _little(column: array[int]) -> bytes:
+    if sys.byteorder == "big":
+        column = array("I", column)
+        column.byteswap()
+    return column.tobytes()
+
+
+class BlobIndex:
+    """Everything that is known about where blobs lie. Not locked: loaded and asked by one thread at a time.
+
+    Args:
+        condemned: packs that a maintainer has marked; what lies only there is not to be reused.
+    """
+
+    def __init__(self, condemned: frozenset[bytes] = frozenset()) -> None:
+        self.condemned = condemned
+        self.sections: list[Section] = []
+        self._large: dict[Kind, list[Section]] = {Kind.DATA: [], Kind.META: []}
+        self._small: dict[Kind, dict[bytes, tuple[Section, int]]] = {Kind.DATA: {}, Kind.META: {}}
+
+    def add(self, section: Section) -> None:
+        """Takes in a section."""
+        self.sections.append(section)
+        if len(section) >= _SMALL:
+            self._large[section.kind].append(section)
+            return
+        small = self._small[section.kind]
+        for row, blob in enumerate(section.blob_ids()):
+            known = small.get(blob)
+            if known is None or known[0].pack(known[1]) in self.condemned:
+                small[blob] = (section, row)
+
+    def find(self, kind: Kind, blob: bytes) -> Place | None:
+        """Where a blob lies, preferring packs that are not condemned."""
+        best: Place | None = None
+        for section, row in self._hits(kind, blob):
+            place = section.place(row)
+            if place.pack not in self.condemned:
+                return place
+            best = place
+        return best
+
+    def reusable(self, kind: Kind, blob: bytes) -> bool:
+        """Whether a new backup may rely on a stored copy."""
+        if self.condemned:
+            place = self.find(kind, blob)
+            return place is not None and place.pack not in self.condemned
+        return blob in self._small[kind] or any(section.find(blob) >= 0 for section in self._large[kind])
+
+    def packs(self, kind: Kind) -> set[bytes]:
+        """All packs of a kind that have a place in a section."""
+        return {pack for section in self.sections if section.kind is kind for pack in section.packs}
+
+    def _hits(self, kind: Kind, blob: bytes) -> Iterator[tuple[Section, int]]:
+        known = self._small[kind].get(blob)
+        if known is not None:
+            yield known
+        for section in self._large[kind]:
+            row = section.find(blob)
+            if row >= 0:
+                yield section, row
+
+
+__all__ = ["BlobIndex", "PackRows", "Place", "Section", "box_size", "decode_section", "encode_index", "section_of"]

@@ -1,0 +1,157 @@
+"""Packs: segments one after the other, then their table (repository-format, section "Packs")."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from freezer_sdk.crypto.aead import TAG_SIZE
+from freezer_sdk.crypto.kdf import hkdf
+from freezer_sdk.engines.dedup import segment
+from freezer_sdk.engines.dedup.box import BoxKeys, box_size, open_box, seal_box
+from freezer_sdk.engines.dedup.keyring import RunKey
+from freezer_sdk.engines.dedup.layout import MAX_BLOBS_IN_SEGMENT, MAX_TABLE, Kind
+from freezer_sdk.errors import IntegrityError
+from freezer_sdk.model import Buffer
+
+TABLE_BOX = {Kind.DATA: 1, Kind.META: 2}
+TRAILER = struct.Struct("<4sBBHI")
+"""magic, version, kind, reserved, length of the box before it."""
+MAGIC = b"FZPK"
+VERSION = 0
+_TABLE_GUESS = 64 << 10
+
+
+@dataclass(slots=True)
+class SegmentRow:
+    """One segment of a pack: its stored length, and its blobs in order."""
+
+    stored: int
+    ids: Sequence[bytes]
+    lengths: Sequence[int]
+
+
+@dataclass(slots=True)
+class OpenPack:
+    """A pack that is being filled; the caller holds a lock around :meth:`reserve`."""
+
+    kind: Kind
+    run: RunKey
+    salt: bytes
+    key: bytes
+    rows: list[SegmentRow] = field(default_factory=list)
+    parts: list[Buffer | None] = field(default_factory=list)
+    size: int = 0
+    missing: int = 0
+    full: bool = False
+
+    @classmethod
+    def begin(cls, kind: Kind, run: RunKey, first_ids: Sequence[bytes], repository_id: bytes) -> OpenPack:
+        """A new pack whose salt depends on its first content, so that repeated randomness does no harm."""
+        digest = hashlib.sha256(b"".join(first_ids)).digest()
+        salt = hkdf(os.urandom(32), salt=digest, info=b"freezer pack salt v0")
+        return cls(kind, run, salt, segment.pack_key(run.key, salt, repository_id))
+
+    def reserve(self, plain_size: int, ids: Sequence[bytes], lengths: Sequence[int]) -> segment.SegmentHeader:
+        """Takes the next place; :meth:`fill` puts the sealed bytes there."""
+        header = segment.SegmentHeader(
+            self.kind, plain_size + TAG_SIZE, self.run.epoch, len(self.rows), self.salt, self.run.sealed
+        )
+        self.rows.append(SegmentRow(header.stored, ids, lengths))
+        self.parts.append(None)
+        self.size += header.stored
+        self.missing += 1
+        return header
+
+    def fill(self, counter: int, sealed: Buffer) -> None:
+        """Puts sealed bytes into their reserved place."""
+        self.parts[counter] = sealed
+        self.missing -= 1
+
+    def finish(self, keys: BoxKeys) -> tuple[bytes, list[Buffer]]:
+        """SHA-256 and the buffers of the whole object."""
+        box = seal_box(keys, TABLE_BOX[self.kind], encode_table(self.rows))
+        parts: list[Buffer] = [part for part in self.parts if part is not None]
+        parts.append(box)
+        parts.append(TRAILER.pack(MAGIC, VERSION, self.kind, 0, len(box)))
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part)
+        return digest.digest(), parts
+
+
+def encode_table(rows: Sequence[SegmentRow]) -> bytes:
+    """The body of a pack's table."""
+    lengths = [length for row in rows for length in row.lengths]
+    return b"".join(
+        (
+            struct.pack("<I", len(rows)),
+            b"".join(struct.pack("<II", row.stored, len(row.ids)) for row in rows),
+            struct.pack(f"<{len(lengths)}I", *lengths),
+            *(blob for row in rows for blob in row.ids),
+        )
+    )
+
+
+def decode_table(body: bytes) -> list[SegmentRow]:
+    """The inverse of :func:`encode_table`.
+
+    Raises:
+        IntegrityError: it does not add up.
+    """
+    try:
+        (count,) = struct.unpack_from("<I", body)
+        if count > MAX_BLOBS_IN_SEGMENT or 4 + 8 * count > len(body):
+            raise IntegrityError("a pack's table is out of bounds")
+        heads = struct.unpack_from(f"<{2 * count}I", body, 4)
+        total = sum(heads[1::2])
+        at = 4 + 8 * count
+        if at + 36 * total != len(body):
+            raise IntegrityError("a pack's table does not add up")
+        lengths = struct.unpack_from(f"<{total}I", body, at)
+    except struct.error:
+        raise IntegrityError("a pack's table is damaged") from None
+    at += 4 * total
+    rows = []
+    blob = 0
+    for stored, n in zip(heads[::2], heads[1::2], strict=True):
+        ids = [body[at + 32 * i : at + 32 * i + 32] for i in range(blob, blob + n)]
+        rows.append(SegmentRow(stored, ids, lengths[blob : blob + n]))
+        blob += n
+    return rows
+
+
+def read_table(keys: BoxKeys, kind: Kind, tail: Buffer) -> tuple[list[SegmentRow], int]:
+    """The table at the end of a pack, and how many bytes table and trailer take.
+
+    Args:
+        tail: the last bytes of the object; :func:`table_tail` tells how many are needed.
+
+    Raises:
+        IntegrityError: damaged or forged.
+    """
+    need = table_tail(kind, tail)
+    if need > len(tail):
+        raise IntegrityError("a pack is shorter than its table")
+    box = memoryview(tail)[len(tail) - need : len(tail) - TRAILER.size]
+    return decode_table(open_box(keys, TABLE_BOX[kind], box)), need
+
+
+def table_tail(kind: Kind, tail: Buffer) -> int:
+    """Bytes of table and trailer, read from the trailer.
+
+    Raises:
+        IntegrityError: the trailer is damaged.
+    """
+    if len(tail) < TRAILER.size:
+        raise IntegrityError("a pack is shorter than its trailer")
+    magic, version, found, reserved, length = TRAILER.unpack_from(tail, len(tail) - TRAILER.size)
+    if magic != MAGIC or version != VERSION or found != kind or reserved or length > MAX_TABLE:
+        raise IntegrityError("a pack's trailer is damaged")
+    return int(length) + TRAILER.size
+
+
+__all__ = ["OpenPack", "SegmentRow", "box_size", "decode_table", "encode_table", "read_table", "table_tail"]

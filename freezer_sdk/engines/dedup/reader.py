@@ -1,0 +1,154 @@
+"""The reading end: blobs by id, a segment at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from freezer_sdk.crypto.hashing import blob_id
+from freezer_sdk.engines.dedup.handle import Handle
+from freezer_sdk.engines.dedup.index import HEADER, BlobIndex, Place, decode_section, index_parts
+from freezer_sdk.engines.dedup.layout import INDEX, Kind, digest_of, pack_name
+from freezer_sdk.engines.dedup.segment import OpenSegment, open_segment
+from freezer_sdk.errors import IntegrityError, ObjectNotFound
+
+_CACHED = 12  # open segments kept: about their number in MiB of memory
+
+
+class IndexLoader:
+    """Loads index objects, each once, and only the kinds that are asked for."""
+
+    def __init__(self, handle: Handle) -> None:
+        self._storage, self._keys, self._compressors = handle.storage, handle.keys, handle.compressors
+        self._loaded: dict[Kind, set[str]] = {Kind.DATA: set(), Kind.META: set()}
+
+    def load(self, index: BlobIndex, kind: Kind) -> None:
+        """Adds what is listed now and was not loaded yet; an index that vanishes meanwhile was merged away.
+
+        Raises:
+            IntegrityError: an index is damaged; its name is in the message.
+            StorageError.
+        """
+        listed = sorted((info.name, info.size) for info in self._storage.list(INDEX) if digest_of(info.name))
+        for name, size in listed:
+            if name in self._loaded[kind]:
+                continue
+            try:
+                parts = index_parts(self._storage.get(name, length=HEADER.size), size)
+                if kind in parts:
+                    offset, length = parts[kind]
+                    box = self._storage.get(name, offset=offset, length=length)
+                    index.add(decode_section(self._keys, kind, box, self._compressors("zstd")))
+            except ObjectNotFound:
+                continue
+            except IntegrityError as error:
+                raise IntegrityError(f"{name}: {error}", hint="freezer backup verify lists all damage") from None
+            self._loaded[kind].add(name)
+
+
+class BlobReader:
+    """Gives blobs by id; every blob is checked against its id. May be used from several threads."""
+
+    def __init__(self, handle: Handle, index: BlobIndex) -> None:
+        self._storage, self._keys, self._compressors = handle.storage, handle.keys, handle.compressors
+        self.index = index
+        self._loader = IndexLoader(handle)
+        self._lock = threading.RLock()
+        self._asked: set[Kind] = set()
+        self._cache: OrderedDict[tuple[bytes, int], OpenSegment] = OrderedDict()
+        self._hash_keys = {Kind.DATA: self._keys.data_hash_key(), Kind.META: self._keys.meta_hash_key()}
+
+    def load_index(self, kind: Kind, *, again: bool = False) -> None:
+        """Loads the index of a kind when that was not done yet.
+
+        Raises:
+            IntegrityError, StorageError.
+        """
+        with self._lock:
+            if again or kind not in self._asked:
+                self._loader.load(self.index, kind)
+                self._asked.add(kind)
+
+    def place(self, kind: Kind, blob: bytes) -> Place:
+        """Where a blob lies; the index is read again once when it is not known.
+
+        Raises:
+            IntegrityError: no index knows it.
+        """
+        with self._lock:
+            self.load_index(kind)
+            place = self.index.find(kind, blob)
+            if place is None:
+                self.load_index(kind, again=True)
+                place = self.index.find(kind, blob)
+        if place is None:
+            raise IntegrityError(
+                f"a blob is in no index: {blob.hex()[:16]}", hint="freezer backup verify lists what is damaged"
+            )
+        return place
+
+    def get(self, kind: Kind, blob: bytes) -> bytes:
+        """A blob's bytes.
+
+        Raises:
+            IntegrityError: damaged or missing; StorageError.
+        """
+        place = self.place(kind, blob)
+        with self._lock:
+            found = self._cache.get((place.pack, place.offset))
+            if found is not None:
+                self._cache.move_to_end((place.pack, place.offset))
+        if found is None:
+            found = self.segment(place)
+            with self._lock:
+                self._cache[place.pack, place.offset] = found
+                while len(self._cache) > _CACHED:
+                    self._cache.popitem(last=False)
+        data = found.blob(place.start, place.length)
+        self.check(kind, blob, data, place)
+        return data
+
+    def meta(self, blob: bytes) -> bytes:
+        """A page or list."""
+        return self.get(Kind.META, blob)
+
+    def check(self, kind: Kind, blob: bytes, data: bytes | memoryview, place: Place) -> None:
+        """Compares content with its name.
+
+        Raises:
+            IntegrityError: another content.
+        """
+        if len(data) != place.length or blob_id(self._hash_keys[kind], data) != blob:
+            raise IntegrityError(f"{pack_name(kind, place.pack)}: a blob's content is not what its id says")
+
+    def segment(self, place: Place) -> OpenSegment:
+        """Fetches and opens the segment of a place.
+
+        Raises:
+            IntegrityError: damaged or missing; StorageError.
+        """
+        name = pack_name(place.kind, place.pack)
+        try:
+            data = self._storage.get(name, offset=place.offset, length=place.stored)
+        except ObjectNotFound:
+            raise IntegrityError(f"{name} is missing") from None
+        try:
+            return self.open_segment(place, data)
+        except IntegrityError as error:
+            raise IntegrityError(f"{name} at {place.offset}: {error}") from None
+
+    def open_segment(self, place: Place, data: bytes) -> OpenSegment:
+        """Opens a segment that was fetched.
+
+        Raises:
+            IntegrityError: damaged.
+        """
+        opened = open_segment(data, self._keys, self._compressors)
+        if opened.header.kind is not place.kind:
+            raise IntegrityError("a segment is of another kind than its place")
+        return opened
+
+    def clear(self) -> None:
+        """Drops cached segments."""
+        with self._lock:
+            self._cache.clear()

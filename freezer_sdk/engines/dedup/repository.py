@@ -1,0 +1,211 @@
+"""An open repository of the dedup engine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
+from typing import Self
+
+from freezer_sdk.engines.base import Context
+from freezer_sdk.engines.dedup import protocol
+from freezer_sdk.engines.dedup.backup import BackupRun
+from freezer_sdk.engines.dedup.catalog import Catalog, Listed
+from freezer_sdk.engines.dedup.content import ContentReader
+from freezer_sdk.engines.dedup.handle import Handle
+from freezer_sdk.engines.dedup.index import BlobIndex
+from freezer_sdk.engines.dedup.keyring import Role
+from freezer_sdk.engines.dedup.layout import Kind
+from freezer_sdk.engines.dedup.reader import BlobReader
+from freezer_sdk.engines.dedup.restore import Restore
+from freezer_sdk.engines.dedup.tree import TreeReader, entry_of
+from freezer_sdk.engines.dedup.verify import Verification
+from freezer_sdk.errors import AccessDenied, RestoreError
+from freezer_sdk.model import (
+    Backup,
+    BackupOptions,
+    Entry,
+    EntryType,
+    RepositoryInfo,
+    RepositoryStats,
+    RestoreOptions,
+    RestoreResult,
+    Status,
+    VerifyResult,
+)
+from freezer_sdk.modes.base import Protected
+from freezer_sdk.storages.base import Reader
+
+
+class DedupRepository:
+    """See :class:`~freezer_sdk.engines.base.Repository`."""
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle, self._storage, self._keys = handle, handle.storage, handle.keys
+        self._catalog = Catalog(handle)
+        self._lock = threading.Lock()
+        self._blobs: BlobReader | None = None
+
+    def info(self) -> RepositoryInfo:
+        """What the repository says about itself."""
+        config = self._keys.config
+        return RepositoryInfo(
+            id=self._keys.repository_id.hex(),
+            engine="dedup",
+            version=0,
+            location=self._storage.location,
+            encrypted=self._keys.encrypted,
+            created=config.created,
+            role=", ".join(sorted(self._keys.roles)),
+            features=tuple(sorted({feature for names in config.features.values() for feature in names})),
+            details={
+                "epoch": self._keys.epoch,
+                "grace_seconds": config.grace,
+                "slots": len(config.roster),
+                "chunker": [{"above": c.above, "average": c.average} for c in config.chunker_classes],
+            },
+        )
+
+    def stats(self) -> RepositoryStats:
+        """Sizes; lists the storage.
+
+        Raises:
+            StorageError, IntegrityError.
+        """
+        kinds: dict[str, dict[str, int]] = {}
+        objects = stored = 0
+        for item in self._storage.list():
+            kind = kinds.setdefault(item.name.split("/", 1)[0], {"objects": 0, "bytes": 0})
+            kind["objects"] += 1
+            kind["bytes"] += item.size
+            objects += 1
+            stored += item.size
+        index = BlobIndex()
+        reader = BlobReader(self._handle, index)
+        for blob_kind in Kind:
+            reader.load_index(blob_kind)
+        return RepositoryStats(
+            backups=len(self.backups()),
+            objects=objects,
+            stored_bytes=stored,
+            blobs=sum(len(section) for section in index.sections),
+            raw_bytes=sum(sum(section.lengths) for section in index.sections),
+            by_kind=kinds,
+        )
+
+    def backup(self, protected: Protected, options: BackupOptions, context: Context) -> Backup:
+        """Stores the sources as one backup; partial when some could not be read whole.
+
+        Raises:
+            StorageError, RepositoryError, SourceError, Cancelled: nothing was committed.
+        """
+        if Role.WRITER not in self._keys.roles:
+            raise AccessDenied("this key may not write to the repository")
+        return BackupRun(self._handle, options, context).run(protected)
+
+    def backups(self) -> Sequence[Backup]:
+        """All visible backups, oldest first; those whose commit cannot be read have the status ``damaged``.
+
+        Raises:
+            StorageError.
+        """
+        damaged: list[Listed] = []
+        found = [commit.backup for commit in self._catalog.visible(damaged)]
+        found += [
+            Backup(id=item.id, time=item.time, host="", name="", mode="", engine="dedup", status=Status.DAMAGED)
+            for item in damaged
+        ]
+        return sorted(found, key=lambda backup: (backup.time, backup.id))
+
+    def entries(self, backup: str, *, path: bytes | None = None, recursive: bool = True) -> Iterator[Entry]:
+        """Entries in the order of the tree, parents first.
+
+        Args:
+            backup: full id.
+            path: absolute; only this entry and what lies below it.
+            recursive: ``False``: the entry and what lies directly in it; without a path, the roots.
+
+        Raises:
+            BackupNotFound, IntegrityError, StorageError.
+        """
+        commit = self._catalog.find(backup)
+        trees = TreeReader(self._reader())
+        depth = None if recursive else (0 if path is None else 1)
+        for found, node in trees.walk(commit.root, below=path, depth=depth):
+            yield entry_of(found, node, commit.owners)
+
+    def open(self, backup: str, path: bytes) -> AbstractContextManager[Reader]:
+        """The content of one file or stream.
+
+        Raises:
+            BackupNotFound, IntegrityError, StorageError, RestoreError: no such file.
+        """
+        commit = self._catalog.find(backup)
+        blobs = self._reader()
+        node = TreeReader(blobs).find(commit.root, path)
+        if node is None:
+            raise RestoreError(f"the backup has no {path!r}", hint="freezer backup ls shows what it has")
+        if entry_of(path, node, commit.owners).type is not EntryType.FILE:
+            raise RestoreError(f"{path!r} is not a file")
+        return _opened(ContentReader(blobs, node))
+
+    def restore(self, backup: str, target: str, options: RestoreOptions, context: Context) -> RestoreResult:
+        """Brings the backup, or chosen paths, back below ``target``.
+
+        Raises:
+            RestoreError, BackupNotFound, StorageError, Cancelled. Damage to single items is in the result.
+        """
+        commit = self._catalog.find(backup)
+        return Restore(self._handle, commit, options, context).run(target)
+
+    def verify(self, backups: Sequence[str], *, read_data: bool, context: Context) -> VerifyResult:
+        """Checks that backups are whole; findings are in the result.
+
+        Raises:
+            StorageError, BackupNotFound, Cancelled.
+        """
+        return Verification(self._handle, context).run(backups, read_data=read_data)
+
+    def forget(self, backups: Iterable[str]) -> None:
+        """Hides backups and leaves their space to maintenance.
+
+        Raises:
+            BackupNotFound, AccessDenied, StorageError.
+        """
+        if Role.MAINTAINER not in self._keys.roles:
+            raise AccessDenied("this key may not forget backups", hint="open the repository with the owner's password")
+        ids = list(backups)
+        for backup in ids:
+            self._catalog.find(backup)
+        for backup in ids:
+            protocol.write_tombstone(self._storage, self._keys, backup)
+        self._storage.flush()
+
+    def close(self) -> None:
+        """Releases what is held; the storage stays open."""
+        with self._lock:
+            self._blobs = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _reader(self) -> BlobReader:
+        """One reader for browsing, so that repeated calls load the index once."""
+        with self._lock:
+            if self._blobs is None:
+                self._blobs = self._new_reader()
+            return self._blobs
+
+    def _new_reader(self) -> BlobReader:
+        return BlobReader(self._handle, BlobIndex())
+
+
+@contextmanager
+def _opened(reader: ContentReader) -> Iterator[Reader]:
+    yield reader

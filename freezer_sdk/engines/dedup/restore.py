@@ -1,0 +1,338 @@
+"""Restore: plan by segment, read each once, write files whole."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from freezer_sdk.engines.base import Context
+from freezer_sdk.engines.dedup.commit import Commit
+from freezer_sdk.engines.dedup.handle import Handle
+from freezer_sdk.engines.dedup.index import BlobIndex, Place
+from freezer_sdk.engines.dedup.layout import Kind
+from freezer_sdk.engines.dedup.page import content_ids
+from freezer_sdk.engines.dedup.reader import BlobReader
+from freezer_sdk.engines.dedup.select import Selection
+from freezer_sdk.engines.dedup.tree import Node, TreeReader, get_extra, not_descended, split_extents
+from freezer_sdk.errors import FreezerError, IntegrityError, RestoreError
+from freezer_sdk.files.target import Decision, FileWriter, Item, RestoreTarget
+from freezer_sdk.model import Event, Problem, RestoreOptions, RestoreResult
+from freezer_sdk.modes.base import FLAG_INCOMPLETE, Extra
+from freezer_sdk.streams.pool import WorkerPool
+
+_BATCH_BLOBS = 16_384  # planned before they are fetched
+_BATCH_BYTES = 512 << 20
+_SMALL = 1 << 20  # files of one blob up to this size are written in one go
+_EVENT_EVERY = 0.1
+
+
+@dataclass(slots=True, eq=False)
+class _File:
+    """A file whose content is on its way."""
+
+    path: bytes
+    item: Item
+    missing: int
+    writer: FileWriter | None = None
+    failed: bool = False
+    planned: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(slots=True)
+class _Piece:
+    """A blob and the ranges of the file that it fills: ``(offset in file, offset in blob, length)``."""
+
+    file: _File
+    blob: bytes
+    place: Place
+    ranges: list[tuple[int, int, int]]
+
+
+class Restore:
+    """One restore of one backup."""
+
+    def __init__(self, handle: Handle, commit: Commit, options: RestoreOptions, context: Context) -> None:
+        self._commit, self._options, self._context = commit, options, context
+        self._blobs = BlobReader(handle, BlobIndex())
+        self._trees = TreeReader(self._blobs)
+        self._problems: list[Problem] = []
+        self._problem_lock = threading.Lock()
+        threads = max(2, handle.settings.threads or os.cpu_count() or 2)
+        budget = max(2, handle.settings.queue_size >> 20)
+        self._pool = WorkerPool("freezer-restore", threads=threads, budget=budget, cancel=context.cancel)
+        self._batch: dict[tuple[bytes, int], list[_Piece]] = {}
+        self._batch_blobs = self._batch_bytes = 0
+        self._links: dict[bytes, bytes] = {}
+        self._open: set[_File] = set()
+        self._counts = {"files": 0, "directories": 0, "others": 0, "bytes": 0, "skipped": 0}
+        self._next_event = 0.0
+
+    def run(self, path: str) -> RestoreResult:
+        """Writes everything that was chosen.
+
+        Raises:
+            RestoreError, StorageError, Cancelled, IntegrityError: the backup's directories are damaged at the top.
+        """
+        started = time.monotonic()
+        backup, owners = self._commit.backup, self._commit.owners
+        selection = Selection(self._commit, self._trees, self._options)
+        with RestoreTarget(
+            path,
+            self._options,
+            problem=self._problem,
+            users=owners.users,
+            groups=owners.groups,
+            keep=backup.excludes,
+            origin=selection.origin,
+            roots=selection.roots,
+        ) as target:
+            self._target = target
+            try:
+                for place, node, names in selection.entries(self._problem):
+                    self._entry(place, node, names)
+                self._fetch()
+                self._pool.drain()
+            finally:
+                self._pool.close()
+                for file in list(self._open):
+                    self._abort(file)
+            target.finish()
+            return RestoreResult(
+                backup=backup.id,
+                target=path,
+                **self._counts,
+                deleted=target.deleted,
+                duration=round(time.monotonic() - started, 3),
+                problems=tuple(self._problems),
+                plan=tuple(target.plan),
+            )
+
+    # -- entries -------------------------------------------------------------------------------------------
+
+    def _entry(self, path: bytes, node: Node | None, names: frozenset[bytes] | None) -> None:
+        self._context.cancel.check()
+        self._progress(path)
+        if node is None:
+            self._target.implied_directory(path)
+            return
+        item = Item(node.attributes, node.extras)
+        kind = stat.S_IFMT(node.attributes.mode)
+        if kind == stat.S_IFDIR:
+            self._counts["directories"] += 1
+            self._target.directory(path, item, names=None if not_descended(node.attributes) else names)
+            return
+        try:
+            self._leaf(path, node, item, kind)
+        except FreezerError as error:
+            if not isinstance(error, (RestoreError, IntegrityError)) or getattr(error, "ends_restore", False):
+                raise
+            self._fail(path, error)
+        except OSError as error:
+            self._fail(path, error)
+
+    def _leaf(self, path: bytes, node: Node, item: Item, kind: int) -> None:
+        group = get_extra(node.extras, Extra.LINK_GROUP)
+        first = None if group is None else self._links.get(group)
+        decision = self._target.decide(path, item)
+        if decision is Decision.SKIP:
+            self._counts["skipped"] += 1
+        elif first is not None:
+            self._finish_batch_for(first)
+            self._target.hardlink(path, first, item)
+            self._counts["files" if kind == stat.S_IFREG else "others"] += 1
+        elif kind != stat.S_IFREG:
+            self._target.special(path, item)
+            self._counts["others"] += 1
+        elif decision is Decision.METADATA:
+            self._target.metadata(path, item)
+            self._counts["skipped"] += 1
+        else:
+            self._file(path, node, item)
+        if group is not None and first is None and decision is not Decision.SKIP:
+            self._links[group] = path
+
+    def _file(self, path: bytes, node: Node, item: Item) -> None:
+        if node.attributes.flags & FLAG_INCOMPLETE:
+            self._problem(
+                Problem(path=os.fsdecode(path), kind="incomplete", message="was not read whole when it was backed up")
+            )
+        self._counts["files"] += 1
+        self._counts["bytes"] += node.attributes.size
+        if self._options.dry_run:
+            return
+        if not node.content.ids:
+            if node.attributes.size and get_extra(node.extras, Extra.EXTENTS) is None:
+                if node.attributes.flags & FLAG_INCOMPLETE:
+                    return
+                raise IntegrityError("the backup names no content for it")
+            if node.attributes.size:
+                with self._target.open_file(path, item) as writer:
+                    writer.commit()
+            else:
+                self._target.write_file(path, item, b"")
+            return
+        file = _File(path, item, 0)
+        try:
+            for piece in self._pieces(file, node):
+                self._plan(piece)
+        except IntegrityError as error:
+            self._file_failed(file, error)
+        finally:
+            self._planned(file)
+
+    def _plan(self, piece: _Piece) -> None:
+        with piece.file.lock:
+            piece.file.missing += 1
+        self._batch.setdefault((piece.place.pack, piece.place.offset), []).append(piece)
+        self._batch_blobs += 1
+        self._batch_bytes += piece.place.length
+        if self._batch_blobs >= _BATCH_BLOBS or self._batch_bytes >= _BATCH_BYTES:
+            self._fetch()
+
+    def _pieces(self, file: _File, node: Node) -> Iterator[_Piece]:
+        size = node.attributes.size
+        found = get_extra(node.extras, Extra.EXTENTS)
+        extents = [(0, size)] if found is None else split_extents(found)
+        number = used = 0
+        for blob in content_ids(node.content, self._blobs.meta):
+            place = self._blobs.place(Kind.DATA, blob)
+            ranges = []
+            at = 0
+            while at < place.length:
+                if number == len(extents):
+                    raise IntegrityError("its content is longer than its size")
+                offset, length = extents[number]
+                count = min(length - used, place.length - at)
+                if count:
+                    ranges.append((offset + used, at, count))
+                used += count
+                at += count
+                if used == length:
+                    number, used = number + 1, 0
+            yield _Piece(file, blob, place, ranges)
+        if number < len(extents) and any(length for _offset, length in extents[number:]):
+            raise IntegrityError("its content is shorter than its size")
+
+    def _finish_batch_for(self, path: bytes) -> None:
+        """A hard link needs its first name to be there."""
+        if self._batch and not self._target.exists(path):
+            self._fetch()
+        if not self._options.dry_run and not self._target.exists(path):
+            self._pool.drain()
+
+    # -- content -------------------------------------------------------------------------------------------
+
+    def _fetch(self) -> None:
+        batch, self._batch = self._batch, {}
+        self._batch_blobs = self._batch_bytes = 0
+        for pieces in batch.values():  # in the order of the tree: few files are open at once
+            self._pool.submit(self._segment, pieces)
+            self._progress(None)
+
+    def _segment(self, pieces: list[_Piece]) -> None:
+        try:
+            view = memoryview(self._blobs.segment(pieces[0].place).raw)
+        except IntegrityError as error:
+            for piece in pieces:
+                self._file_failed(piece.file, error)
+                self._piece_done(piece.file)
+            return
+        for piece in pieces:
+            data = view[piece.place.start : piece.place.start + piece.place.length]
+            try:
+                self._blobs.check(Kind.DATA, piece.blob, data, piece.place)
+                self._write(piece, data)
+            except (IntegrityError, RestoreError, OSError) as error:
+                if getattr(error, "ends_restore", False):
+                    raise
+                self._file_failed(piece.file, error)
+            finally:
+                self._piece_done(piece.file)
+
+    def _write(self, piece: _Piece, data: memoryview) -> None:
+        file = piece.file
+        if file.failed:
+            return
+        size = file.item.attributes.size
+        if len(data) == size and piece.ranges == [(0, 0, size)] and size <= _SMALL:
+            self._target.write_file(file.path, file.item, data)
+            return
+        with file.lock:
+            if file.writer is None:
+                file.writer = self._target.open_file(file.path, file.item)
+                self._open.add(file)
+        for offset, start, length in piece.ranges:
+            file.writer.write_at(offset, data[start : start + length])
+
+    def _piece_done(self, file: _File) -> None:
+        with file.lock:
+            file.missing -= 1
+            done = file.planned and not file.missing
+        if done:
+            self._close(file)
+
+    def _planned(self, file: _File) -> None:
+        with file.lock:
+            file.planned = True
+            done = not file.missing
+        if done:
+            self._close(file)
+
+    def _close(self, file: _File) -> None:
+        """Called once, when no piece is on its way any more."""
+        if file.writer is None:
+            return
+        if file.failed:
+            self._abort(file)
+            return
+        self._open.discard(file)
+        try:
+            file.writer.commit()
+        except (RestoreError, OSError) as error:
+            self._file_failed(file, error)
+
+    def _abort(self, file: _File) -> None:
+        self._open.discard(file)
+        if file.writer is not None:
+            file.writer.abort()
+
+    def _file_failed(self, file: _File, error: BaseException) -> None:
+        with file.lock:
+            first, file.failed = not file.failed, True
+        if first:
+            self._fail(file.path, error)
+
+    # -- reports -------------------------------------------------------------------------------------------
+
+    def _fail(self, path: bytes, error: BaseException) -> None:
+        kind = "damaged" if isinstance(error, IntegrityError) else "unwritable"
+        message = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        self._problem(Problem(path=os.fsdecode(path), kind=kind, message=message))
+
+    def _problem(self, problem: Problem) -> None:
+        with self._problem_lock:
+            self._problems.append(problem)
+        self._context.events(Event(kind="problem", operation="restore", path=problem.path, problem=problem))
+
+    def _progress(self, path: bytes | None) -> None:
+        now = time.monotonic()
+        if now < self._next_event:
+            return
+        self._next_event = now + _EVENT_EVERY
+        stats = self._commit.backup.stats
+        self._context.events(
+            Event(
+                kind="progress",
+                operation="restore",
+                path=None if path is None else os.fsdecode(path),
+                files=self._counts["files"],
+                bytes=self._counts["bytes"],
+                total_files=None if self._options.paths else stats.files,
+                total_bytes=None if self._options.paths else stats.bytes,
+            )
+        )

@@ -1,0 +1,187 @@
+"""What a restore brings back, and where below the target each entry goes."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from freezer_sdk.engines.dedup.commit import Commit
+from freezer_sdk.engines.dedup.page import Content
+from freezer_sdk.engines.dedup.tree import Node, TreeReader, check_name, join
+from freezer_sdk.errors import IntegrityError, RestoreConflict, RestoreError
+from freezer_sdk.files.patterns import Filter
+from freezer_sdk.model import Layout, Problem, RestoreOptions
+
+Selected = tuple[bytes, Node | None, frozenset[bytes] | None]
+"""Path below the target; the entry, or ``None`` for a directory that is only implied; all names in a directory."""
+
+_INSIDE, _LEADS, _OUTSIDE = 0, 1, 2
+
+
+@dataclass(slots=True)
+class _Level:
+    """A directory on the way down."""
+
+    recorded: bytes
+    target: bytes
+    nodes: Iterator[Node]
+    pending: Selected | None  # the directory itself, while nothing below it was chosen
+
+
+class Selection:
+    """Walks a backup and gives what is to be restored, parents first."""
+
+    def __init__(self, commit: Commit, trees: TreeReader, options: RestoreOptions) -> None:
+        self._commit, self._trees, self._options = commit, trees, options
+        self._roots = list(trees.nodes(commit.root))
+        for root in self._roots:
+            check_name(root.name, top=True)
+        self._filter = Filter(options.include, options.exclude)
+        self._wanted = [self._resolve(path) for path in options.paths]
+        layout = options.layout
+        if layout is Layout.AUTO:
+            layout = Layout.CONTENT if len(self._roots) == 1 else Layout.FULL
+        self._layout = layout
+
+    @property
+    def roots(self) -> list[bytes]:
+        """Recorded absolute paths of the roots."""
+        return [root.name for root in self._roots]
+
+    @property
+    def origin(self) -> bytes:
+        """What the target itself stands for."""
+        if self._layout is Layout.FULL or not self._roots:
+            return b"/"
+        root = self._roots[0]
+        return root.name if stat.S_ISDIR(root.attributes.mode) else root.name.rpartition(b"/")[0] or b"/"
+
+    def _resolve(self, path: bytes) -> bytes:
+        """A path as given, absolute or below a root, to the recorded absolute path.
+
+        Raises:
+            RestoreError: it is not in the backup.
+        """
+        clean = os.path.normpath(path)
+        candidates = [clean] if clean.startswith(b"/") else [os.path.normpath(join(r.name, clean)) for r in self._roots]
+        for candidate in candidates:
+            if self._trees.find(self._commit.root, candidate) is not None:
+                return candidate
+        raise RestoreError(f"the backup has no {os.fsdecode(path)!r}", hint="freezer backup ls shows what it has")
+
+    def _relation(self, recorded: bytes) -> int:
+        if not self._wanted:
+            return _INSIDE
+        inside = recorded.rstrip(b"/") + b"/"
+        for wanted in self._wanted:
+            base = wanted.rstrip(b"/") + b"/"
+            if inside.startswith(base):
+                return _INSIDE
+        leads = any((wanted.rstrip(b"/") + b"/").startswith(inside) for wanted in self._wanted)
+        return _LEADS if leads else _OUTSIDE
+
+    def entries(self, problem: Callable[[Problem], None]) -> Iterator[Selected]:
+        """Everything that was chosen.
+
+        Args:
+            problem: told of directories that are damaged; what lies beside them still comes.
+
+        Raises:
+            RestoreConflict: two roots would be laid over each other.
+        """
+        self._refuse_overlaps()
+        implied: set[bytes] = {b""}
+        for root in self._roots:
+            if self._relation(root.name) == _OUTSIDE:
+                continue
+            above: list[Selected] = []
+            if self._layout is Layout.FULL:
+                place = root.name.lstrip(b"/")
+                parts = place.split(b"/")[:-1]
+                for depth in range(len(parts)):
+                    parent = b"/".join(parts[: depth + 1])
+                    if parent not in implied:
+                        implied.add(parent)
+                        above.append((parent, None, None))
+            else:
+                place = b"" if stat.S_ISDIR(root.attributes.mode) else root.name.rpartition(b"/")[2]
+            implied.add(place)
+            yield from self._below(root, place, above, problem)
+
+    def _refuse_overlaps(self) -> None:
+        if self._layout is not Layout.CONTENT or len(self._roots) < 2:
+            return
+        seen: set[bytes] = set()
+        for root in self._roots:
+            if stat.S_ISDIR(root.attributes.mode):
+                names = {node.name for node in self._trees.nodes(root.content)}
+            else:
+                names = {root.name.rpartition(b"/")[2]}
+            if seen & names:
+                raise RestoreConflict(
+                    f"several roots have {os.fsdecode(min(seen & names))!r}", hint="use --layout full, or choose paths"
+                )
+            seen |= names
+
+    def _below(
+        self, root: Node, place: bytes, above: list[Selected], problem: Callable[[Problem], None]
+    ) -> Iterator[Selected]:
+        top = _Level(b"", b"", iter((root,)), None)
+        stack = [top]
+        while stack:
+            level = stack[-1]
+            try:
+                node = next(level.nodes, None)
+            except IntegrityError as error:
+                problem(Problem(path=os.fsdecode(level.recorded), kind="damaged", message=str(error)))
+                node = None
+            if node is None:
+                stack.pop()
+                continue
+            first = level is top
+            check_name(node.name, top=first)
+            recorded = node.name if first else join(level.recorded, node.name)
+            target = place if first else (level.target + b"/" + node.name if level.target else node.name)
+            relation = self._relation(recorded)
+            is_directory = stat.S_ISDIR(node.attributes.mode)
+            if relation == _OUTSIDE or (is_directory and not self._filter.enters(recorded, root=root.name)):
+                continue
+            chosen = relation == _INSIDE and (
+                not self._filter or self._filter.chooses(recorded, is_directory=is_directory, root=root.name)
+            )
+            if not is_directory:
+                if chosen:
+                    yield from self._release(stack, above)
+                    yield target, node, None
+                continue
+            names = self._names(node.content, recorded, problem) if relation == _INSIDE and chosen else None
+            this: Selected = (target, node, names)
+            if chosen:
+                yield from self._release(stack, above)
+                yield this
+            if node.content.ids:
+                nodes = self._trees.nodes(node.content)
+                pending = None if chosen or not target else this  # the target itself is left as it is
+                stack.append(_Level(recorded, target, nodes, pending))
+
+    def _names(self, content: Content, recorded: bytes, problem: Callable[[Problem], None]) -> frozenset[bytes] | None:
+        """All names of a directory when extra files are to be deleted; ``None``: leave it alone."""
+        if not self._options.delete:
+            return None
+        try:
+            return frozenset(node.name for node in self._trees.nodes(content))
+        except IntegrityError as error:
+            problem(Problem(path=os.fsdecode(recorded), kind="damaged", message=str(error)))
+            return None
+
+    @staticmethod
+    def _release(stack: list[_Level], above: list[Selected]) -> Iterator[Selected]:
+        """Gives the directories that lead to something chosen, once."""
+        yield from above
+        above.clear()
+        for level in stack:
+            if level.pending is not None:
+                yield level.pending
+                level.pending = None

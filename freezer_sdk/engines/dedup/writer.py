@@ -1,0 +1,196 @@
+"""The writing end: blobs to segments to packs to indexes, overlapped on a few threads."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from freezer_sdk.crypto.hashing import blob_id
+from freezer_sdk.engines.dedup import segment
+from freezer_sdk.engines.dedup.handle import Handle
+from freezer_sdk.engines.dedup.index import BlobIndex, PackRows, encode_index, section_of
+from freezer_sdk.engines.dedup.layout import Kind, index_name, pack_name
+from freezer_sdk.engines.dedup.pack import OpenPack
+from freezer_sdk.engines.dedup.settings import SEGMENT
+from freezer_sdk.model import Buffer
+from freezer_sdk.streams.cancel import CancelToken
+from freezer_sdk.streams.pool import WorkerPool
+
+_OPEN_PACKS = {Kind.DATA: 2, Kind.META: 1}  # data segments are dealt at random: sizes of neighbours tell less
+_INDEX_AFTER = 256 << 20  # bytes of packs after which a partial index makes them reusable should the run die
+
+
+@dataclass(slots=True)
+class _Joining:
+    """A segment that is being filled."""
+
+    raw: bytearray = field(default_factory=bytearray)
+    ids: list[bytes] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+
+
+class BlobWriter:
+    """Stores blobs that are not there yet. ``store`` and ``finish`` are called by one thread.
+
+    Args:
+        index: what is stored already; told of what is added.
+        load_index: fills ``index`` with file data; called before the first of it is stored.
+        adopted: packs of a run that died, to be named in the next index.
+        dry_run: count, but write nothing.
+    """
+
+    def __init__(
+        self,
+        handle: Handle,
+        index: BlobIndex,
+        *,
+        load_index: Callable[[], None],
+        adopted: Sequence[PackRows] = (),
+        cancel: CancelToken,
+        dry_run: bool = False,
+    ) -> None:
+        self._storage, self._keys, self._settings = handle.storage, handle.keys, handle.settings
+        self._index = index
+        self._compressor = handle.compressors(self._settings.compression)
+        self._index_compressor = handle.compressors("zstd")
+        self._dry_run = dry_run
+        self._hash_keys = {Kind.DATA: self._keys.data_hash_key(), Kind.META: self._keys.meta_hash_key()}
+        self._run = None if dry_run else self._keys.new_run_key()
+        self._joining = {Kind.DATA: _Joining(), Kind.META: _Joining()}
+        self._fresh: dict[Kind, set[bytes]] = {Kind.DATA: set(), Kind.META: set()}
+        self._lock = threading.Lock()
+        self._open: dict[Kind, list[OpenPack]] = {Kind.DATA: [], Kind.META: []}
+        self._load_index: Callable[[], None] | None = load_index
+        self._stored = list(adopted)
+        self._stored_bytes = 0
+        threads = self._settings.threads or os.cpu_count() or 2
+        self._sealers = WorkerPool("freezer-seal", threads=threads, budget=self._settings.queue_size, cancel=cancel)
+        self._uploaders = WorkerPool(
+            "freezer-put",
+            threads=min(self._storage.max_parallel, max(1, self._settings.queue_size // self._settings.pack_size), 4),
+            budget=max(self._settings.queue_size, self._settings.pack_size),
+            cancel=cancel,
+        )
+        self.indexes: list[str] = []
+        self.added_bytes = 0
+        self.added_raw_bytes = 0
+
+    def store(self, kind: Kind, data: Buffer) -> bytes:
+        """The id of a blob, stored now or before; the buffer may be reused at once.
+
+        Raises:
+            StorageError, IntegrityError, Cancelled: also of work begun before.
+        """
+        if self._load_index is not None and kind is Kind.DATA:
+            self._load_index()
+            self._load_index = None
+        blob = blob_id(self._hash_keys[kind], data)
+        if blob in self._fresh[kind] or self._index.reusable(kind, blob):
+            return blob
+        self._fresh[kind].add(blob)
+        joining = self._joining[kind]
+        joining.raw += data
+        joining.ids.append(blob)
+        joining.lengths.append(len(data))
+        if len(joining.raw) >= SEGMENT:
+            self._submit(kind)
+        return blob
+
+    def store_meta(self, data: bytes) -> bytes:
+        """As :meth:`store`, for pages and lists."""
+        return self.store(Kind.META, data)
+
+    def finish(self, barrier: Callable[[], None]) -> None:
+        """Stores what is still open, then the index of it.
+
+        Args:
+            barrier: called between packs and index; makes packs durable.
+
+        Raises:
+            StorageError, IntegrityError, Cancelled.
+        """
+        for kind in Kind:
+            if self._joining[kind].ids:
+                self._submit(kind)
+        self._sealers.drain()
+        with self._lock:
+            rest = [pack for packs in self._open.values() for pack in packs]
+            self._open = {Kind.DATA: [], Kind.META: []}
+        for pack in rest:
+            self._uploaders.submit(self._put, pack, weight=pack.size)
+        self._uploaders.drain()
+        self._write_index(barrier)
+
+    def close(self) -> None:
+        """Ends the threads; what was not finished is dropped."""
+        self._sealers.close()
+        self._uploaders.close()
+
+    def _submit(self, kind: Kind) -> None:
+        joining, self._joining[kind] = self._joining[kind], _Joining()
+        self.added_raw_bytes += len(joining.raw)
+        if self._dry_run:
+            return
+        self._sealers.submit(self._seal, kind, joining, weight=len(joining.raw))
+        if self._stored_bytes >= _INDEX_AFTER:
+            self._write_index(self._storage.flush)
+
+    def _seal(self, kind: Kind, joining: _Joining) -> None:
+        level = self._settings.compression_level
+        method, payload = segment.compress(joining.raw, self._compressor, level)
+        plain = segment.frame(joining.lengths, method, payload)
+        repository = self._keys.repository_id
+        with self._lock:
+            pack = self._choose(kind, joining.ids)
+            header = pack.reserve(len(plain), joining.ids, joining.lengths)
+            pack.full = pack.size >= self._settings.pack_size
+            if pack.full:
+                self._open[kind].remove(pack)
+        sealed = segment.seal(plain, header, pack.key, repository)
+        with self._lock:
+            pack.fill(header.counter, sealed)
+            done = pack.full and not pack.missing
+        if done:
+            self._uploaders.submit(self._put, pack, weight=pack.size)
+
+    def _choose(self, kind: Kind, first_ids: list[bytes]) -> OpenPack:
+        packs = self._open[kind]
+        number = random.SystemRandom().randrange(_OPEN_PACKS[kind])
+        if number < len(packs):
+            return packs[number]
+        assert self._run is not None
+        pack = OpenPack.begin(kind, self._run, first_ids, self._keys.repository_id)
+        packs.append(pack)
+        return pack
+
+    def _put(self, pack: OpenPack) -> None:
+        digest, parts = pack.finish(self._keys)
+        size = sum(len(part) for part in parts)
+        self._storage.put(pack_name(pack.kind, digest), parts)
+        pack.parts.clear()
+        with self._lock:
+            self._stored.append(PackRows(pack.kind, digest, size, pack.rows))
+            self._stored_bytes += size
+            self.added_bytes += size
+
+    def _write_index(self, barrier: Callable[[], None]) -> None:
+        with self._lock:
+            stored, self._stored, self._stored_bytes = self._stored, [], 0
+        if not stored:
+            return
+        barrier()
+        sections = [
+            section_of(kind, packs) for kind in Kind if (packs := [pack for pack in stored if pack.kind is kind])
+        ]
+        data = encode_index(self._keys, sections, self._index_compressor)
+        name = index_name(hashlib.sha256(data).digest())
+        self._storage.put(name, [data])
+        self.indexes.append(name)
+        self.added_bytes += len(data)
+        for section in sections:
+            self._index.add(section)
+            self._fresh[section.kind].difference_update(section.blob_ids())

@@ -1,0 +1,256 @@
+"""Segments, packs and indexes: every byte counts."""
+
+from __future__ import annotations
+
+import os
+import random
+from itertools import pairwise
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from freezer_sdk.compressors.base import Compressor
+from freezer_sdk.compressors.none import NoCompressor
+from freezer_sdk.compressors.zstd import ZstdCompressor
+from freezer_sdk.crypto.hashing import blob_id
+from freezer_sdk.engines.dedup import segment
+from freezer_sdk.engines.dedup.handle import Handle
+from freezer_sdk.engines.dedup.index import (
+    HEADER,
+    BlobIndex,
+    PackRows,
+    decode_section,
+    encode_index,
+    index_parts,
+    section_of,
+)
+from freezer_sdk.engines.dedup.keyring import KeyRing
+from freezer_sdk.engines.dedup.layout import Kind, pack_name
+from freezer_sdk.engines.dedup.pack import OpenPack, SegmentRow, decode_table, encode_table, read_table
+from freezer_sdk.engines.dedup.settings import Settings
+from freezer_sdk.engines.dedup.writer import BlobWriter
+from freezer_sdk.errors import IntegrityError
+from freezer_sdk.model import Buffer
+from freezer_sdk.storages.memory import MemoryStorage
+from freezer_sdk.streams.cancel import CancelToken
+
+ZSTD = ZstdCompressor()
+
+
+def compressors(name: str) -> Compressor:
+    return {"zstd": ZSTD, "none": NoCompressor()}[name]
+
+
+def make_pack(keys: KeyRing, contents: list[list[bytes]]) -> tuple[OpenPack, bytes, bytes]:
+    run = keys.new_run_key()
+    pack = OpenPack.begin(Kind.DATA, run, [b"x" * 32], keys.repository_id)
+    for blobs in contents:
+        raw = b"".join(blobs)
+        method, payload = segment.compress(raw, ZSTD, None)
+        plain = segment.frame([len(blob) for blob in blobs], method, payload)
+        ids = [blob_id(keys.data_hash_key(), blob) for blob in blobs]
+        header = pack.reserve(len(plain), ids, [len(blob) for blob in blobs])
+        pack.fill(header.counter, segment.seal(plain, header, pack.key, keys.repository_id))
+    digest, parts = pack.finish(keys)
+    return pack, digest, b"".join(bytes(part) for part in parts)
+
+
+def test_pack_round_trip(keys: KeyRing) -> None:
+    contents = [[b"a", b"bb" * 1000], [os.urandom(5000)], [b"c" * 100_000, b"d"]]
+    pack, _digest, data = make_pack(keys, contents)
+    rows, used = read_table(keys, Kind.DATA, data[-4096:])
+    assert [row.stored for row in rows] == [row.stored for row in pack.rows]
+    assert sum(row.stored for row in rows) + used == len(data)
+    offset = 0
+    for row, blobs in zip(rows, contents, strict=True):
+        opened = segment.open_segment(data[offset : offset + row.stored], keys, compressors)
+        assert [bytes(blob) for blob in opened.blobs()] == blobs
+        offset += row.stored
+
+
+def open_all(keys: KeyRing, data: bytes, bounds: list[int]) -> None:
+    for start, end in pairwise(bounds):
+        segment.open_segment(data[start:end], keys, compressors)
+    read_table(keys, Kind.DATA, data)
+
+
+def open_sections(keys: KeyRing, data: bytes) -> None:
+    for kind, (offset, length) in index_parts(data, len(data)).items():
+        decode_section(keys, kind, data[offset : offset + length], ZSTD)
+
+
+def test_every_flipped_byte_of_a_pack_is_noticed(keys: KeyRing) -> None:
+    _pack, _digest, data = make_pack(keys, [[b"one", b"two"], [b"three"]])
+    rows, _used = read_table(keys, Kind.DATA, data)
+    bounds = [0]
+    for row in rows:
+        bounds.append(bounds[-1] + row.stored)
+    for at in range(len(data)):
+        bad = bytearray(data)
+        bad[at] ^= 0x40
+        with pytest.raises(IntegrityError):
+            open_all(keys, bytes(bad), bounds)
+
+
+def test_segment_of_another_repository_is_refused(keys: KeyRing) -> None:
+    from freezer_sdk.engines.dedup.access import create_repository
+
+    other = create_repository(MemoryStorage(), password="correct horse")
+    _pack, _digest, data = make_pack(keys, [[b"one"]])
+    rows, _used = read_table(keys, Kind.DATA, data)
+    with pytest.raises(IntegrityError):
+        segment.open_segment(data[: rows[0].stored], other, compressors)
+    with pytest.raises(IntegrityError):
+        read_table(other, Kind.DATA, data)
+
+
+class Lossy(Compressor):
+    """Gives back something else, as a broken library or memory would."""
+
+    name = id = "zstd"
+    api_version = 1
+    summary = ""
+    levels, default_level = (1, 1), 1
+
+    def compress(self, data: Buffer, *, level: int | None = None) -> bytes:
+        return ZSTD.compress(bytes(data)[:-1] + b"?")
+
+    def decompress(self, data: Buffer, *, size: int) -> bytes:
+        return ZSTD.decompress(data, size=size)
+
+    def encoder(self, *, level: int | None = None) -> object:  # type: ignore[override]
+        raise AssertionError
+
+    def decoder(self) -> object:  # type: ignore[override]
+        raise AssertionError
+
+
+def test_a_compressor_that_damages_data_stores_nothing() -> None:
+    with pytest.raises(IntegrityError, match="damaged a segment"):
+        segment.compress(b"abc" * 1000, Lossy(), None)
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"),
+    [
+        (0, 0),
+        (1, 1),
+        (2, 2),
+        (9, 10),
+        (100, 104),
+        (1000, 1024),
+        (1 << 20, 1 << 20),
+        ((1 << 20) + 1, (1 << 20) + (1 << 15)),
+    ],
+)
+def test_padme(size: int, wanted: int) -> None:
+    assert segment.padded(size) == wanted
+
+
+@given(st.binary(max_size=200))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_random_bytes_are_no_segment(keys: KeyRing, data: bytes) -> None:
+    for candidate in (data, segment.MAGIC + data):
+        with pytest.raises(IntegrityError):
+            segment.open_segment(candidate, keys, compressors)
+        with pytest.raises(IntegrityError):
+            read_table(keys, Kind.DATA, candidate)
+
+
+@given(st.binary(max_size=200))
+def test_tables_raise_only_integrity_errors(data: bytes) -> None:
+    try:
+        decode_table(data)
+    except IntegrityError:
+        pass
+
+
+def rows_of(rng: random.Random, count: int) -> list[SegmentRow]:
+    rows = []
+    for _ in range(count):
+        lengths = [rng.randrange(1, 10_000) for _ in range(rng.randrange(1, 90))]
+        rows.append(SegmentRow(sum(lengths) // 3, [rng.randbytes(32) for _ in lengths], lengths))
+    return rows
+
+
+@pytest.mark.parametrize("segments", [1, 10, 300])
+def test_index_finds_every_blob(keys: KeyRing, segments: int) -> None:
+    rng = random.Random(segments)
+    packs = [PackRows(kind, rng.randbytes(32), 0, rows_of(rng, segments)) for kind in Kind for _ in range(3)]
+    data = encode_index(keys, [section_of(kind, [p for p in packs if p.kind is kind]) for kind in Kind], ZSTD)
+    parts = index_parts(data[: HEADER.size], len(data))
+    index = BlobIndex()
+    for kind, (offset, length) in parts.items():
+        index.add(decode_section(keys, kind, data[offset : offset + length], ZSTD))
+    for pack in packs:
+        offset = 0
+        for row in pack.rows:
+            start = 0
+            for blob, length in zip(row.ids, row.lengths, strict=True):
+                assert index.find(pack.kind, blob) == (pack.kind, pack.digest, offset, row.stored, start, length)
+                assert index.reusable(pack.kind, blob)
+                start += length
+            offset += row.stored
+    assert index.find(Kind.DATA, rng.randbytes(32)) is None
+    assert decode_table(encode_table(packs[0].rows))[0].lengths == tuple(packs[0].rows[0].lengths)
+
+
+def test_every_flipped_byte_of_an_index_is_noticed(keys: KeyRing) -> None:
+    rng = random.Random(7)
+    packs = [PackRows(Kind.META, rng.randbytes(32), 0, rows_of(rng, 1))]
+    data = encode_index(keys, [section_of(Kind.META, packs)], ZSTD)
+    for at in range(0, len(data), 1 if len(data) < 4000 else 7):
+        bad = bytearray(data)
+        bad[at] ^= 1
+        with pytest.raises(IntegrityError):
+            open_sections(keys, bytes(bad))
+
+
+def test_a_blob_in_a_condemned_pack_is_not_reused_but_still_found() -> None:
+    rng = random.Random(1)
+    shared, only = rng.randbytes(32), rng.randbytes(32)
+    good = PackRows(Kind.DATA, rng.randbytes(32), 0, [SegmentRow(10, [shared], [5])])
+    bad = PackRows(Kind.DATA, rng.randbytes(32), 0, [SegmentRow(10, [shared, only], [5, 5])])
+    for order in ([good, bad], [bad, good]):
+        index = BlobIndex(frozenset({bad.digest}))
+        for pack in order:
+            index.add(section_of(Kind.DATA, [pack]))
+        place = index.find(Kind.DATA, shared)
+        assert place is not None
+        assert place.pack == good.digest
+        assert index.reusable(Kind.DATA, shared)
+        assert not index.reusable(Kind.DATA, only)
+        assert index.find(Kind.DATA, only) is not None
+
+
+def test_writer_stores_each_blob_once_and_names_packs_by_content(storage: MemoryStorage, keys: KeyRing) -> None:
+    import hashlib
+
+    index = BlobIndex()
+    writer = BlobWriter(
+        Handle(storage, keys, Settings(pack_size=1 << 20), compressors),
+        index,
+        load_index=lambda: None,
+        cancel=CancelToken(),
+    )
+    rng = random.Random(3)
+    blobs = [rng.randbytes(rng.randrange(1, 200_000)) for _ in range(60)]
+    first = [writer.store(Kind.DATA, blob) for blob in blobs]
+    assert [writer.store(Kind.DATA, blob) for blob in blobs] == first
+    flushed: list[int] = []
+    writer.finish(lambda: flushed.append(len(list(storage.list("index/")))))
+    writer.close()
+    assert flushed == [0]
+    assert writer.added_raw_bytes == sum(len(blob) for blob in blobs)
+    packs = list(storage.list("packs/"))
+    assert len(packs) > 3
+    for info in packs:
+        digest = hashlib.sha256(storage.get(info.name)).digest()
+        assert info.name == pack_name(Kind.DATA, digest)
+    for blob in first:
+        place = index.find(Kind.DATA, blob)
+        assert place is not None
+        data = storage.get(pack_name(Kind.DATA, place.pack), offset=place.offset, length=place.stored)
+        found = segment.open_segment(data, keys, compressors).blob(place.start, place.length)
+        assert blob_id(keys.data_hash_key(), found) == blob
