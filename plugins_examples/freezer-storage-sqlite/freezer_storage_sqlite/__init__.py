@@ -1,0 +1,1 @@
+"""One SQLite file as a storage of Freezer SDK."""
