@@ -368,3 +368,43 @@ def test_an_object_larger_than_it_can_be_is_not_read_whole(repository):
     storage.put(keys_name(storage), [bytes(40 << 20)])
     assert open_it(storage).config == ring.config
     assert max(taken) < 30 << 20
+
+
+def test_planted_objects_do_not_stop_the_owner(repository):
+    """A configuration and a slot of another repository, more slots than there can be, and names that are none."""
+    objects, ring = repository
+    other = MemoryStorage()
+    foreign = create(other)
+    storage = MemoryStorage()
+    for name, data in objects.items():
+        storage.put(name, [data])
+    raw = encode_config(dataclasses.replace(foreign.config, number=77), foreign.slot_id, foreign.secret.signing).raw
+    put_both(storage, "config/00000077", raw)
+    for name in ("config/1", "config/000000001", "keys/readme", "copies/readme", "copies/keys/x"):
+        storage.put(name, [b"junk"])
+    opened = open_it(storage)
+    assert opened.config == ring.config
+    assert any(problem.path == "config/00000077" for problem in opened.problems)
+
+
+def test_slots_without_end_are_not_all_read(repository):
+    objects, _ring = repository
+    read = []
+
+    class Counting(MemoryStorage):
+        def get(self, name, *, offset=0, length=None):
+            data = super().get(name, offset=offset, length=length)
+            read.append(len(data))
+            return data
+
+    storage = Counting()
+    for name, data in objects.items():
+        storage.put(name, [data])
+    for number in range(40):
+        raw = bytes([number]) * (4 << 20)
+        storage.put("keys/" + hashlib.sha256(raw).hexdigest(), [raw])
+    try:
+        open_it(storage)
+    except FreezerError:
+        pass
+    assert sum(read) < 100 << 20

@@ -16,8 +16,9 @@ from freezer_sdk.engines.dedup.chunker import DEFAULT_CLASSES, ChunkerClass
 from freezer_sdk.engines.dedup.config import COPIES, FEATURE_KINDS, OWNER, Config, SignedConfig, Slot
 from freezer_sdk.engines.dedup.epochs import EpochSecrets
 from freezer_sdk.engines.dedup.keyring import KeyRing
-from freezer_sdk.engines.dedup.slots import SlotObject, SlotSecrets, load_slots, store_slot, wrap
-from freezer_sdk.engines.dedup.unlock import list_configs, unlock
+from freezer_sdk.engines.dedup.slots import SlotObject, SlotSecrets, store_slot, wrap
+from freezer_sdk.engines.dedup.stored import Stored
+from freezer_sdk.engines.dedup.unlock import unlock
 from freezer_sdk.errors import (
     ConfigurationError,
     IntegrityError,
@@ -27,7 +28,6 @@ from freezer_sdk.errors import (
     UnsupportedFormat,
     WrongPassword,
 )
-from freezer_sdk.model import Problem
 from freezer_sdk.storages.base import Storage
 
 PasswordSource = Callable[[], str | None]
@@ -41,7 +41,7 @@ def is_repository(storage: Storage) -> bool:
     Raises:
         StorageError.
     """
-    return bool(list_configs(storage))
+    return bool(Stored(storage).numbers)
 
 
 def create_repository(
@@ -148,12 +148,10 @@ def open_repository(
         IntegrityError: damaged in both places, or forged.
         StorageError.
     """
-    numbers = list_configs(storage)
-    if not numbers:
+    stored = Stored(storage)
+    if not stored.numbers:
         raise RepositoryNotFound(f"there is no repository at {storage.location}", hint=_INIT_HINT)
-    problems: list[Problem] = []
-    previews = _preview(storage, max(numbers), supported) or _preview_older(storage, numbers, supported)
-    slots = _slots_of(list(load_slots(storage, problems)), previews)
+    slots = _candidates(stored, _previews(stored, supported))
     if not slots:
         raise IntegrityError(f"no slot of the repository at {storage.location} can be read; it cannot be opened")
     phrase = _ask(password_source, slots)
@@ -170,14 +168,12 @@ def open_repository(
             continue
         try:
             return unlock(
-                storage,
+                stored,
                 secret,
                 repository_id=slot.repository_id,
                 slot_id=slot.slot_id,
                 encrypted=not slot.open,
-                slots=slots,
                 supported=supported,
-                problems=problems,
             )
         except (IntegrityError, WrongPassword) as error:
             failure = failure or error
@@ -205,55 +201,39 @@ def store_config(storage: Storage, signed: SignedConfig) -> None:
     storage.flush()
 
 
-def config_copies(storage: Storage, number: int) -> Iterator[bytes]:
-    """What is stored as the configuration of a number: its first and its second place.
+def _previews(stored: Stored, supported: frozenset[str]) -> Iterator[Config]:
+    """Configurations before any trust, newest first: they only say who to ask, or that nobody needs to be asked.
 
     Raises:
-        StorageError.
+        UnsupportedFormat: the newest is nothing for this program.
+        IntegrityError: all are damaged.
     """
-    for name in (configs.name_of(number), COPIES + configs.name_of(number)):
-        try:
-            raw = documents.read_bounded(storage, name, configs.MAX_SIZE)
-        except IntegrityError:
-            continue
-        if raw is not None:
-            yield raw
+    for number in sorted(stored.numbers, reverse=True):
+        found, refusal = False, None
+        for _, raw in stored.config(number):
+            try:
+                config = configs.decode_config(raw or b"", number).config
+                configs.check_features(config, "read", supported)
+            except UnsupportedFormat as error:
+                refusal = error
+            except IntegrityError:
+                pass
+            else:
+                found = True
+                yield config
+        if found:
+            return
+        if refusal is not None:
+            raise refusal
+    raise IntegrityError("the configuration of the repository is damaged in both places")
 
 
-def _preview(storage: Storage, number: int, supported: frozenset[str]) -> list[Config]:
-    """The configurations of a number before any trust: they only say who to ask, or that nobody needs to be asked.
-
-    Raises:
-        UnsupportedFormat: no place holds one that this program could use.
-    """
-    found, refusal = [], None
-    for raw in config_copies(storage, number):
-        try:
-            config = configs.decode_config(raw, number).config
-            configs.check_features(config, "read", supported)
-        except UnsupportedFormat as error:
-            refusal = error
-        except IntegrityError:
-            continue
-        else:
-            found.append(config)
-    if refusal is not None and not found:
-        raise refusal
-    return found
-
-
-def _preview_older(storage: Storage, numbers: frozenset[int], supported: frozenset[str]) -> list[Config]:
-    for number in sorted(numbers, reverse=True)[1:]:
-        if found := _preview(storage, number, supported):
-            return found
-    raise IntegrityError(f"the configuration of the repository at {storage.location} is damaged in both places")
-
-
-def _slots_of(slots: list[SlotObject], previews: list[Config]) -> list[SlotObject]:
+def _candidates(stored: Stored, previews: Iterator[Config]) -> list[SlotObject]:
     """The slots of this repository (a lost race leaves others), those in the roster first, newer ones first."""
-    listed = {slot.id for config in previews for slot in config.roster}
-    ours = [slot for slot in slots if slot.repository_id in {config.repository_id for config in previews}]
-    return sorted(ours, key=lambda slot: (slot.slot_id not in listed, -slot.serial))
+    for config in previews:
+        if ours := [slot for slot in stored.slots if slot.repository_id == config.repository_id]:
+            return sorted(ours, key=lambda slot: (config.slot(slot.slot_id) is None, -slot.serial))
+    return list(stored.slots)
 
 
 def _ask(source: PasswordSource, slots: list[SlotObject]) -> bytes | None:

@@ -15,10 +15,10 @@ from freezer_sdk.engines.dedup.access import store_config
 from freezer_sdk.engines.dedup.config import COPIES, Config, Role, Slot
 from freezer_sdk.engines.dedup.epochs import EpochSecrets
 from freezer_sdk.engines.dedup.keyring import KeyRing
-from freezer_sdk.engines.dedup.slots import SlotObject, SlotSecrets, load_slots, store_slot, wrap
+from freezer_sdk.engines.dedup.slots import SlotObject, SlotSecrets, store_slot, wrap
+from freezer_sdk.engines.dedup.stored import Stored
 from freezer_sdk.engines.dedup.unlock import unlock
 from freezer_sdk.errors import ConfigurationError, IntegrityError, ObjectExists, RepositoryLocked
-from freezer_sdk.model import Problem
 from freezer_sdk.storages.base import Storage
 
 _ATTEMPTS: Final = 8
@@ -34,16 +34,13 @@ def reload(storage: Storage, keys: KeyRing) -> KeyRing:
         WrongPassword: the slot was removed meanwhile.
         UnsupportedFormat, StorageError.
     """
-    problems: list[Problem] = []
     fresh = unlock(
-        storage,
+        Stored(storage),
         keys.secret,
         repository_id=keys.repository_id,
         slot_id=keys.slot_id,
         encrypted=keys.encrypted,
-        slots=list(load_slots(storage, problems)),
         supported=keys.supported,
-        problems=problems,
     )
     if fresh.config.number < keys.config.number:
         raise IntegrityError(
@@ -213,7 +210,7 @@ def _update(storage: Storage, keys: KeyRing, change: Callable[[KeyRing], _Change
 
 def _newest_objects(storage: Storage, repository_id: bytes) -> dict[bytes, SlotObject]:
     newest: dict[bytes, SlotObject] = {}
-    for slot in load_slots(storage, []):
+    for slot in Stored(storage).slots:
         known = newest.get(slot.slot_id)
         if slot.repository_id == repository_id and (known is None or slot.serial > known.serial):
             newest[slot.slot_id] = slot

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,15 +18,15 @@ from freezer_sdk.engines.dedup import documents
 from freezer_sdk.engines.dedup.config import COPIES, MAX_EPOCHS
 from freezer_sdk.engines.dedup.documents import Fields
 from freezer_sdk.engines.dedup.epochs import MAX_SEALED, Bundle
-from freezer_sdk.errors import IntegrityError, UnsupportedFormat
-from freezer_sdk.model import Problem
+from freezer_sdk.errors import UnsupportedFormat
 from freezer_sdk.storages.base import Storage
 
 FORMAT: Final = "freezer-slot"
 VERSION: Final = 0
 PREFIX: Final = "keys/"
-MAX_SIZE: Final = 24 << 20
-MAX_OBJECTS: Final = 4096
+MAX_SIZE: Final = 4 << 20
+MAX_TOTAL: Final = 64 << 20
+"""Bytes of all slots that a reader looks at."""
 
 _NAME = re.compile(r"keys/([0-9a-f]{64})\Z")
 _DOMAIN: Final = b"freezer-sdk/0/slot\0"
@@ -186,7 +186,7 @@ def decode_slot(raw: bytes) -> SlotObject:
         slot_id=fields.hex("slot", 16),
         serial=fields.number("serial"),
         kdf=_decode_kdf(fields.fields("kdf")),
-        wrapped=fields.base64("wrapped", limit=1 << 20),
+        wrapped=fields.base64("wrapped", limit=1 << 18),
         bundles={bundle.epoch: bundle for bundle in bundles},
         config=fields.base64("config", limit=configs.MAX_SIZE),
     )
@@ -216,41 +216,17 @@ def store_slot(storage: Storage, slot: SlotObject) -> str:
         StorageError.
     """
     raw = slot.encode()
-    name = PREFIX + hashlib.sha256(raw).hexdigest()
+    name = name_of(raw)
     storage.put(name, [raw])
     storage.put(COPIES + name, [raw])
     return name
 
 
-def load_slots(storage: Storage, problems: list[Problem]) -> Iterator[SlotObject]:
-    """All slots that lie undamaged in one of their two places.
-
-    Args:
-        problems: what was found damaged is added here.
-
-    Raises:
-        StorageError.
-    """
-    listed = {info.name for info in storage.list(PREFIX)}
-    listed |= {info.name.removeprefix(COPIES) for info in storage.list(COPIES + PREFIX)}
-    for name in sorted(name for name in listed if _NAME.match(name))[:MAX_OBJECTS]:
-        raw = _intact(storage, name, problems)
-        if raw is None:
-            continue
-        try:
-            yield decode_slot(raw)
-        except (IntegrityError, UnsupportedFormat) as error:
-            problems.append(Problem(path=name, kind="damaged", message=error.message, fatal=False))
+def name_of(raw: bytes) -> str:
+    """``keys/<sha256>``."""
+    return PREFIX + hashlib.sha256(raw).hexdigest()
 
 
-def _intact(storage: Storage, name: str, problems: list[Problem]) -> bytes | None:
-    for place in (name, COPIES + name):
-        try:
-            raw = documents.read_bounded(storage, place, MAX_SIZE)
-        except IntegrityError:
-            raw = b""
-        if raw is not None and hashlib.sha256(raw).hexdigest() == name.removeprefix(PREFIX):
-            return raw
-        message = "the slot is missing here" if raw is None else "the slot is damaged here"
-        problems.append(Problem(path=place, kind="damaged", message=message, fatal=False))
-    return None
+def is_name(name: str) -> bool:
+    """Whether an object of this name can be a slot."""
+    return _NAME.match(name) is not None

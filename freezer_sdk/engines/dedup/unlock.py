@@ -6,40 +6,35 @@ from collections.abc import Mapping, Sequence
 
 from freezer_sdk.crypto import hpke
 from freezer_sdk.engines.dedup import config as configs
-from freezer_sdk.engines.dedup import documents
-from freezer_sdk.engines.dedup.config import COPIES, Epoch, SignedConfig, Slot
+from freezer_sdk.engines.dedup.config import Epoch, SignedConfig, Slot
 from freezer_sdk.engines.dedup.epochs import EpochSecrets, open_bundle
 from freezer_sdk.engines.dedup.keyring import KeyRing
 from freezer_sdk.engines.dedup.slots import SlotObject, SlotSecrets
+from freezer_sdk.engines.dedup.stored import Stored
 from freezer_sdk.errors import IntegrityError, UnsupportedFormat, WrongPassword
-from freezer_sdk.model import Problem
-from freezer_sdk.storages.base import Storage
 
 
 def unlock(
-    storage: Storage,
+    stored: Stored,
     secret: SlotSecrets,
     *,
     repository_id: bytes,
     slot_id: bytes,
     encrypted: bool,
-    slots: Sequence[SlotObject],
     supported: frozenset[str],
-    problems: list[Problem],
 ) -> KeyRing:
     """Finds the newest configuration that the slot can trust, and opens its bundles.
 
     Args:
         encrypted: whether the secrets were wrapped under a password.
-        slots: all slot objects of the repository: their configurations and bundles count as copies.
 
     Raises:
         IntegrityError: nothing that the slot can trust, or keys that do not fit.
         WrongPassword: the slot was removed.
         UnsupportedFormat: a newer version, or a feature that is not known.
     """
-    ours = [slot for slot in slots if slot.repository_id == repository_id]
-    signed = _Chain(storage, repository_id, ours, problems).newest(secret)
+    ours = [slot for slot in stored.slots if slot.repository_id == repository_id]
+    signed = _Chain(stored, repository_id, ours).newest(secret)
     config = signed.config
     if config.encrypted is not encrypted:
         raise IntegrityError("the slot and the configuration disagree about encryption")
@@ -59,26 +54,15 @@ def unlock(
             raise IntegrityError(f"the slot has no keys for epoch {epoch.number}")
         else:
             message = f"the slot has no keys for epoch {epoch.number}"
-            problems.append(Problem(path=configs.name_of(config.number), kind="damaged", message=message))
+            stored.damaged(configs.name_of(config.number), message)
     return KeyRing(
         signed_config=signed,
         slot_id=slot_id,
         secret=secret,
         epochs=epochs,
         supported=supported,
-        problems=tuple(problems),
+        problems=tuple(stored.problems),
     )
-
-
-def list_configs(storage: Storage) -> frozenset[int]:
-    """Numbers of the configurations that lie in one of their two places.
-
-    Raises:
-        StorageError.
-    """
-    names = [info.name for info in storage.list(configs.PREFIX)]
-    names += [info.name.removeprefix(COPIES) for info in storage.list(COPIES + configs.PREFIX)]
-    return frozenset(number for number in map(configs.number_of, names) if number is not None)
 
 
 def _open_epoch(own: Sequence[SlotObject], secret: SlotSecrets, epoch: Epoch, entry: Slot) -> EpochSecrets | None:
@@ -103,10 +87,8 @@ def _open_epoch(own: Sequence[SlotObject], secret: SlotSecrets, epoch: Epoch, en
 class _Chain:
     """The configurations, from the one that the slot trusts to the newest that follows from it."""
 
-    def __init__(
-        self, storage: Storage, repository_id: bytes, slots: Sequence[SlotObject], problems: list[Problem]
-    ) -> None:
-        self._storage, self._repository_id, self._problems = storage, repository_id, problems
+    def __init__(self, stored: Stored, repository_id: bytes, slots: Sequence[SlotObject]) -> None:
+        self._stored, self._repository_id = stored, repository_id
         self._embedded: dict[int, list[SignedConfig]] = {}
         for raw in {slot.config for slot in slots}:
             try:
@@ -114,7 +96,7 @@ class _Chain:
             except (IntegrityError, UnsupportedFormat):
                 continue
             self._embedded.setdefault(signed.config.number, []).append(signed)
-        self._numbers = sorted({*list_configs(storage), *self._embedded})
+        self._numbers = sorted({*stored.numbers, *self._embedded})
 
     def newest(self, secret: SlotSecrets) -> SignedConfig:
         """Each configuration must be signed by a maintainer of the valid one before it.
@@ -149,20 +131,19 @@ class _Chain:
             UnsupportedFormat: none is valid, and one is of a version that is not known.
         """
         refusal = None
-        for name in (configs.name_of(number), COPIES + configs.name_of(number)):
+        for name, raw in self._stored.config(number):
             try:
-                raw = documents.read_bounded(self._storage, name, configs.MAX_SIZE)
                 if raw is None:
-                    raise IntegrityError(f"{name} is missing")
+                    raise IntegrityError("the configuration is missing or damaged here")
                 signed = configs.decode_config(raw, number)
                 if self._vouched(signed, trusted):
                     return signed, True
-                self._problem(name, f"{name} is not signed by a maintainer")
+                raise IntegrityError("the configuration here is not signed by a maintainer")
             except UnsupportedFormat as error:
                 refusal = error
-                self._problem(name, error.message)
+                self._stored.damaged(name, error.message)
             except IntegrityError as error:
-                self._problem(name, error.message)
+                self._stored.damaged(name, error.message)
         for signed in self._embedded.get(number, ()):
             if self._vouched(signed, trusted):
                 return signed, False
@@ -172,6 +153,3 @@ class _Chain:
 
     def _vouched(self, signed: SignedConfig, trusted: Mapping[bytes, bytes]) -> bool:
         return signed.config.repository_id == self._repository_id and signed.vouched_by(trusted)
-
-    def _problem(self, path: str, message: str) -> None:
-        self._problems.append(Problem(path=path, kind="damaged", message=message, fatal=False))

@@ -1,0 +1,109 @@
+"""Configurations and slots as they lie in a storage: first place, second place, each listed and read once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+from freezer_sdk.engines.dedup import config as configs
+from freezer_sdk.engines.dedup import documents, slots
+from freezer_sdk.engines.dedup.config import COPIES
+from freezer_sdk.engines.dedup.slots import SlotObject, decode_slot
+from freezer_sdk.errors import IntegrityError, UnsupportedFormat
+from freezer_sdk.model import Problem
+from freezer_sdk.storages.base import Storage
+
+
+class Place(NamedTuple):
+    """What one place holds.
+
+    Attributes:
+        raw: ``None`` when there is nothing that could be valid.
+    """
+
+    name: str
+    raw: bytes | None
+
+
+class Stored:
+    """One look at a storage. Nothing in it is trusted yet.
+
+    Attributes:
+        problems: what was found damaged so far.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._read: dict[str, Place] = {}
+        self.problems: list[Problem] = []
+
+    @cached_property
+    def numbers(self) -> frozenset[int]:
+        """Numbers of the configurations that lie in one of their places.
+
+        Raises:
+            StorageError.
+        """
+        names = self._names(configs.PREFIX) | self._copies
+        return frozenset(number for number in map(configs.number_of, names) if number is not None)
+
+    @cached_property
+    def slots(self) -> tuple[SlotObject, ...]:
+        """All slots that lie undamaged in one of their places.
+
+        Raises:
+            StorageError.
+        """
+        found, total = [], 0
+        for name in sorted(filter(slots.is_name, self._names(slots.PREFIX) | self._copies)):
+            raw = self._intact(name)
+            total += len(raw)
+            if total > slots.MAX_TOTAL:
+                self.damaged(name, "there are more slots than there can be; this one and others were passed over")
+                break
+            try:
+                if raw:
+                    found.append(decode_slot(raw))
+            except (IntegrityError, UnsupportedFormat) as error:
+                self.damaged(name, error.message)
+        return tuple(found)
+
+    def config(self, number: int) -> Iterator[Place]:
+        """The two places of a configuration; the second is read only when the caller goes on.
+
+        Raises:
+            StorageError.
+        """
+        name = configs.name_of(number)
+        for place in (name, COPIES + name):
+            if place not in self._read:
+                self._read[place] = Place(place, self._bounded(place, configs.MAX_SIZE))
+            yield self._read[place]
+
+    def damaged(self, name: str, message: str) -> None:
+        """Notes a problem that a second copy makes good."""
+        problem = Problem(path=name, kind="damaged", message=message, fatal=False)
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    @cached_property
+    def _copies(self) -> frozenset[str]:
+        return frozenset(name.removeprefix(COPIES) for name in self._names(COPIES))
+
+    def _names(self, prefix: str) -> frozenset[str]:
+        return frozenset(info.name for info in self._storage.list(prefix))
+
+    def _intact(self, name: str) -> bytes:
+        for place in (name, COPIES + name):
+            raw = self._bounded(place, slots.MAX_SIZE)
+            if raw is not None and slots.name_of(raw) == name:
+                return raw
+            self.damaged(place, "the slot is missing or damaged here")
+        return b""
+
+    def _bounded(self, name: str, limit: int) -> bytes | None:
+        try:
+            return documents.read_bounded(self._storage, name, limit)
+        except IntegrityError:
+            return None
