@@ -48,7 +48,11 @@ class Compressor(Plugin):
 
     @abstractmethod
     def compress(self, data: Buffer, *, level: int | None = None) -> bytes:
-        """One buffer in, one self-contained frame out."""
+        """One buffer in, one self-contained frame out.
+
+        Raises:
+            ConfigurationError: no such level; also from :meth:`encoder`.
+        """
 
     @abstractmethod
     def decompress(self, data: Buffer, *, size: int) -> bytes:

@@ -24,7 +24,7 @@ class ObjectInfo:
     Attributes:
         modified: by the storage's clock.
         checksum: ``(algorithm, hex digest)`` that the storage keeps of the content, or ``None``.
-        is_prefix: a common prefix of a listing with a delimiter, not an object.
+        is_prefix: a common prefix of a listing with a delimiter, not an object; its size is 0, its time means nothing.
     """
 
     name: str
@@ -151,7 +151,8 @@ class Storage(Plugin):
         Raises:
             ObjectExists: ``if_absent`` and the name is taken.
             CapabilityMissing: ``if_absent`` without the capability.
-            InvalidName, AccessDenied, StorageFull, ReadOnlyStorage, ChecksumMismatch, StorageUnavailable.
+            InvalidName: also where a storage of folders holds an object at a part of the name, or objects below it.
+            AccessDenied, StorageFull, ReadOnlyStorage, ChecksumMismatch, StorageUnavailable.
         """
 
     @abstractmethod
