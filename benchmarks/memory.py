@@ -242,6 +242,8 @@ def results(options: argparse.Namespace, work: Path) -> Iterator[Result]:
         print("the runs in a cgroup are left out", file=sys.stderr)
     else:
         yield from in_cgroup(runner, (big, tree), options.low_memory)
+    if options.no_sweep:
+        return
     with big.open("r+b") as out:
         out.truncate(big.stat().st_size // 4)
     big.rename(quarter)
@@ -256,6 +258,7 @@ def main() -> int:
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--low-memory", default=LOW_MEMORY, help="options of the runs in the cgroup")
     parser.add_argument("--no-cgroup", action="store_true")
+    parser.add_argument("--no-sweep", action="store_true")
     options = parser.parse_args()
     if room(options.work or Path(tempfile.gettempdir())) < 12e9 * options.scale:
         raise SystemExit("not enough room; name another place with --work")
