@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import socket
 import stat
 import subprocess
@@ -261,7 +260,6 @@ def remove(path: str | os.PathLike[str]) -> None:
     """Removes a tree, paths longer than PATH_MAX included."""
     if os.path.lexists(path):
         subprocess.run(["chmod", "-R", "u+rwX", os.fspath(path)], check=False, capture_output=True)
-        shutil.rmtree(path, ignore_errors=True)
         subprocess.run(["rm", "-rf", os.fspath(path)], check=True)
 
 

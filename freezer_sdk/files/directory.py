@@ -8,9 +8,10 @@ import os
 import stat
 import struct
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from freezer_sdk.errors import SourceUnreadable
 from freezer_sdk.files import posix
@@ -97,10 +98,13 @@ class ScannedDirectory:
     @property
     def path(self) -> bytes:
         """Original absolute path; empty for the directory of the roots."""
-        if self._path is None:  # long ones are not kept: a deep tree would hold the square of its depth
-            assert self._parent is not None
-            return self._parent.child_path(self._name)
-        return self._path
+        names: list[bytes] = []
+        directory = self
+        while directory._path is None:  # long ones are not kept: a deep tree would hold the square of its depth
+            assert directory._parent is not None
+            names.append(directory._name)
+            directory = directory._parent
+        return b"/".join([directory._path.rstrip(b"/"), *reversed(names)]) if names else directory._path
 
     def child_path(self, name: bytes) -> bytes:
         """The recorded path of an entry."""
@@ -384,10 +388,16 @@ class ScannedDirectory:
 
 
 class Roots(ScannedDirectory):
-    """The directory of the roots: its names are absolute paths."""
+    """The directory of the roots: its names are absolute paths.
 
-    def __init__(self, state: WalkState, reading: Mapping[bytes, bytes]) -> None:
+    Args:
+        reading: what to read for each root.
+        covered: what must be there too, though another root covers it.
+    """
+
+    def __init__(self, state: WalkState, reading: Mapping[bytes, bytes], covered: Sequence[bytes] = ()) -> None:
         super().__init__(state, None, b"", b"")
+        self._covered = covered
         self._recorded = {read: root for root, read in reading.items()}
 
     def scan(self) -> None:
@@ -398,14 +408,23 @@ class Roots(ScannedDirectory):
         """
         reading = list(self._recorded)
         for path in reading:
-            try:
-                device = os.stat(path, follow_symlinks=self._state.follow_soft).st_dev
-            except OSError as error:
-                self._lost(path, error)
-            else:
-                self._state.name_system(device, self._recorded[path])
+            self._state.name_system(self._device(path), self._recorded[path])
+            self._point_out_link(path)
+        for path in self._covered:
+            self._device(path)
         self._look_at(reading)
         self.names = [self._recorded[path] for path in self._reading]
+
+    def _device(self, path: bytes) -> int:
+        try:
+            return os.stat(path, follow_symlinks=self._state.follow_soft).st_dev
+        except OSError as error:
+            self._lost(path, error)
+
+    def _point_out_link(self, path: bytes) -> None:
+        if not self._state.follow_soft and os.path.islink(path) and os.path.isdir(path):
+            message = "only the link is stored; to store the directory, add a slash, or follow soft links"
+            self._state.report.note(self.child_path(path), "symlink", message)
 
     def dir_fd(self) -> int | None:
         """None: the names are absolute."""
@@ -415,7 +434,7 @@ class Roots(ScannedDirectory):
         """The name is the path."""
         return self._recorded.get(name, name)
 
-    def _lost(self, name: bytes, error: OSError) -> None:
+    def _lost(self, name: bytes, error: OSError) -> NoReturn:
         message = f"cannot read {os.fsdecode(self.child_path(name))}: {error.strerror}"
         raise SourceUnreadable(message, hint="check the path and its permissions") from error
 

@@ -15,7 +15,7 @@ class Reporter:
     def __init__(self, problem: ProblemHandler) -> None:
         self._problem = problem
         self._lock = threading.Lock()
-        self._seen: dict[str, int] = {}
+        self._seen: dict[tuple[str, str], tuple[int, str]] = {}
 
     def fatal(self, path: bytes, kind: str, message: str) -> None:
         """An item that is not whole."""
@@ -28,8 +28,8 @@ class Reporter:
     def warn(self, path: bytes, kind: str, message: str, *, key: str = "") -> None:
         """A warning that many entries may share; ``key`` tells sub-kinds apart."""
         with self._lock:
-            count = self._seen.get(kind + key, 0)
-            self._seen[kind + key] = count + 1
+            count, first = self._seen.get((kind, key), (0, message))
+            self._seen[kind, key] = count + 1, first
         if not count:
             self.note(path, kind, message)
 
@@ -37,6 +37,6 @@ class Reporter:
         """Tells how often each warning was held back."""
         with self._lock:
             seen, self._seen = self._seen, {}
-        for kind, count in seen.items():
+        for (kind, _), (count, message) in seen.items():
             if count > 1:
-                self.note(b"", kind.partition(":")[0], f"{count - 1} more entries with this warning: {kind}")
+                self.note(b"", kind, f"{message} (and {count - 1} more)")

@@ -64,6 +64,7 @@ class LocalTree(Tree):
         self.follow_hard = follow in (Follow.HARD, Follow.ALL)
         self.shadow = dict(shadow or {})
         self.mount_points: list[bytes] = []
+        self._covered: list[bytes] = []
         self.roots = self._chosen(roots)
 
     def _chosen(self, roots: Sequence[bytes]) -> tuple[bytes, ...]:
@@ -75,11 +76,17 @@ class LocalTree(Tree):
             above = [other for other in kept if root.startswith(other.rstrip(b"/") + b"/")]
             if not above or (self.one_file_system and self._device(root) != self._device(above[-1])):
                 kept.append(root)
+            else:
+                self._covered.append(self._read(root, above[0]))
         return tuple(kept)
+
+    def _read(self, path: bytes, root: bytes) -> bytes:
+        """Where a path at or below a root is read."""
+        return self.shadow[root] + path[len(root) :] if root in self.shadow else path
 
     def _device(self, root: bytes) -> int | None:
         try:
-            return os.stat(self.shadow.get(root, root), follow_symlinks=self.follow_soft).st_dev
+            return os.stat(self._read(root, root), follow_symlinks=self.follow_soft).st_dev
         except OSError:
             return None
 
@@ -104,7 +111,7 @@ class LocalTree(Tree):
             mount_points=self.mount_points,
             keep_open=_KEPT_OPEN,
         )
-        roots = Roots(state, {root: self.shadow.get(root, root) for root in self.roots})
+        roots = Roots(state, {root: self._read(root, root) for root in self.roots}, self._covered)
         stack: list[ScannedDirectory] = [roots]
         try:
             roots.scan()
