@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import TextIO
 
@@ -35,19 +36,20 @@ def program_version() -> str:
 
 
 class FreezerApp(App):
-    """The ``freezer`` program."""
+    """The ``freezer`` program.
+
+    Args:
+        environ: where settings come from, beside the command line and the configuration file.
+    """
 
     NAME = "freezer"
     LOG = logging.getLogger("freezer")
 
-    def __init__(self, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
+    def __init__(self, environ: Mapping[str, str]) -> None:
         super().__init__(
-            description=DESCRIPTION,
-            version=program_version(),
-            command_manager=LazyCommandManager(NAMESPACE),
-            stdout=stdout,
-            stderr=stderr,
+            description=DESCRIPTION, version=program_version(), command_manager=LazyCommandManager(NAMESPACE)
         )
+        self._environ = environ
         self.commands: LazyCommandManager = self.command_manager  # type: ignore[assignment]
         self.settings: Settings
         self._events: TextIO | None = None
@@ -97,7 +99,7 @@ class FreezerApp(App):
             return self._unknown(argv)
         command = factory(self, self.options, cmd_name=name)
         early = argparse.Namespace(**chosen(arguments, "--engine", "--profile", "--config"))
-        self.settings = Settings(merge_global_options(self.options, early))
+        self.settings = Settings(merge_global_options(self.options, early), self._environ)
         if isinstance(command, FreezerCommand):
             command.arguments = arguments
             arguments = command.prepare(arguments)
@@ -106,7 +108,7 @@ class FreezerApp(App):
         words = self.options.words
         self.options = merge_global_options(self.options, parsed)
         self.options.words = words
-        self.settings = Settings(self.options)
+        self.settings = Settings(self.options, self._environ)
         set_up_logging(self.options, self.stderr)
         self._events = self.stdout if getattr(parsed, "json_events", False) else None
         return command.run(parsed)

@@ -9,10 +9,8 @@ from typing import Any
 from freezer_cli.base import Column, FreezerCommand, ListCommand
 from freezer_cli.config_file import SAMPLE, Profile, default_paths
 from freezer_cli.documents import Document
-from freezer_cli.plugin_options import has_secrets
+from freezer_cli.plugin_options import MASK, has_secrets, without_password
 from freezer_sdk.errors import ConfigurationError
-
-_MASK = "********"
 
 _SETTINGS = (Column("setting", "Setting"), Column("value", "Value"), Column("given_by", "Given by"))
 _FINDINGS = (Column("severity", "Severity"), Column("message", "Message"))
@@ -27,11 +25,11 @@ class ShowConfig(ListCommand):
         """Resolves everything."""
         settings = self.settings
         profile, config = settings.profile, settings.config
-        source = settings.password_source
+        source, storage = settings.password_source, settings.storage
         rows = [
             _row("config", str(config.path) if config.path else None, "file" if config.path else "default"),
             _row("profile", profile.name or None, "file" if profile.name else "default"),
-            _row("storage", _without_password(settings.storage.value), settings.storage.given_by),
+            _row("storage", without_password(storage.value) if storage.value else None, storage.given_by),
             _row("password", source.kind if source else "prompt", source.given_by if source else "default"),
             _row("engine", settings.engine.value, settings.engine.given_by),
         ]
@@ -92,17 +90,7 @@ def _finding(severity: str, message: str) -> Document:
 
 def _masked(profile: Profile, name: str) -> Any:
     value = profile.storage_options[name]
-    return _MASK if has_secrets(profile.storage, {name: value}) else value
-
-
-def _without_password(url: str | None) -> str | None:
-    """A URL as it may be shown."""
-    if url is None or "@" not in url:
-        return url
-    scheme, separator, rest = url.partition("://")
-    user, at, place = rest.rpartition("@")
-    name, colon, _ = user.partition(":")
-    return f"{scheme}{separator}{name}{colon}{_MASK if colon else ''}{at}{place}" if separator else url
+    return MASK if has_secrets(profile.storage, {name: value}) else value
 
 
 def _wrong_options(profile: Profile) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 BROKEN_PIPE = 141  # as a shell reports death by SIGPIPE
 INTERRUPTED = 130
@@ -19,9 +19,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code; ``docs/reference/exit-codes.md`` lists them.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    environ = dict(os.environ)
+    if argv is None:
+        os.environ.pop("FREEZER_PASSWORD", None)  # programs that are started have no business with it
     try:
-        return _run(arguments)
+        return _run(list(sys.argv[1:] if argv is None else argv), environ)
     except SystemExit as error:  # argparse: wrong arguments, or help and version
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except BrokenPipeError:
@@ -32,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], environ: Mapping[str, str]) -> int:
     if arguments == ["--version"]:
         from importlib.metadata import version
 
@@ -45,7 +47,7 @@ def _run(arguments: list[str]) -> int:
     signals.install()
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # an ASCII terminal shows escapes instead of failing
-    return FreezerApp().run(arguments)
+    return FreezerApp(environ).run(arguments)
 
 
 def _silence_stdout() -> None:

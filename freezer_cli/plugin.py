@@ -198,11 +198,11 @@ def _suite(kind: str) -> Callable[..., Sequence[Any]]:
     Raises:
         ConfigurationError: there is no suite for this kind.
     """
-    from freezer_sdk.testing import compressor_suite, storage_suite
+    from freezer_sdk.testing import run_compressor_suite, run_storage_suite
 
     suites: dict[str, Callable[..., Sequence[Any]]] = {
-        "storage": storage_suite.run_suite,
-        "compressor": compressor_suite.run_suite,
+        "storage": run_storage_suite,
+        "compressor": run_compressor_suite,
     }
     if kind not in suites:
         raise ConfigurationError(f"there is no conformance suite for a {kind}", hint=f"suites: {', '.join(suites)}")

@@ -11,6 +11,8 @@ from freezer_sdk.errors import ConfigurationError, PluginNotFound
 from freezer_sdk.options import Option, add_arguments, values_from
 from freezer_sdk.plugins import STORAGE, PluginRegistry
 
+MASK = "********"
+
 
 class PluginFlags:
     """The options of one plug-in as flags of a command.
@@ -76,10 +78,19 @@ def assigned(options: Sequence[Option], assignments: Sequence[str], *, flag: str
 
 
 def has_secrets(url: str | None, options: Mapping[str, Any]) -> bool:
-    """Whether a profile's storage options hold a secret in clear."""
-    return (
-        bool(options) and url is not None and any(option.secret and option.name in options for option in _declared(url))
-    )
+    """Whether a profile's storage URL or options hold a secret in clear."""
+    if url is None:
+        return False
+    named = bool(options) and any(option.secret and option.name in options for option in _declared(url))
+    return named or without_password(url) != url
+
+
+def without_password(url: str) -> str:
+    """A URL as it may be shown."""
+    scheme, separator, rest = url.partition("://")
+    user, at, place = rest.rpartition("@")
+    name, colon, _ = user.partition(":")
+    return f"{scheme}{separator}{name}{colon}{MASK}{at}{place}" if colon else url
 
 
 def _declared(url: str) -> Sequence[Option]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from freezer_cli.base import FreezerCommand
-from freezer_cli.plugin_options import PluginFlags, storage_option_values
+from freezer_cli.plugin_options import PluginFlags, has_secrets, storage_option_values
 from freezer_cli.settings import DEFAULT_ENGINE, parse_assignments
 from freezer_sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from freezer_sdk import Freezer
+
+LOG = logging.getLogger("freezer")
 
 
 class RepositoryCommand(FreezerCommand):
@@ -70,6 +73,9 @@ class RepositoryCommand(FreezerCommand):
         """
         settings = self.settings
         url = settings.require_storage()
+        configured = settings.storage.given_by.startswith("profile ")
+        if configured and settings.config.exposed and has_secrets(url, settings.profile_storage_options):
+            LOG.warning("%s holds secrets and others can read it: chmod 600", settings.config.path)
         return {
             "storage": url,
             "password": settings.password(),

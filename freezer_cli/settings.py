@@ -6,7 +6,6 @@ Nothing else reads the environment.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -39,7 +38,7 @@ class Settings:
     """
 
     options: argparse.Namespace
-    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    environ: Mapping[str, str] = field(repr=False)
 
     @cached_property
     def config(self) -> ConfigFile:

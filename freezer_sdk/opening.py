@@ -147,6 +147,11 @@ class _Password:
         self._given = given
         self._lock = threading.Lock()
 
+    @property
+    def interactive(self) -> bool:
+        """Asking disturbs a person; an engine then asks only when it cannot go on without."""
+        return bool(getattr(self._given, "interactive", False))
+
     def __call__(self) -> str | None:
         with self._lock:
             if callable(self._given):
