@@ -44,6 +44,10 @@ class Aead:
             self._cipher.encrypt_into(counter.to_bytes(12, "big"), plaintext, aad, target)
         return sealed
 
+    def seal_into(self, counter: int, plaintext: Buffer, aad: Buffer, target: memoryview) -> None:
+        """As :meth:`seal`, into memory of the caller's: 16 bytes longer than the plaintext, and apart from it."""
+        self._cipher.encrypt_into(counter.to_bytes(12, "big"), plaintext, aad, target)
+
     def open(self, counter: int, ciphertext: Buffer, aad: Buffer = b"") -> bytearray:
         """Decrypts and authenticates.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from itertools import pairwise
+from mmap import mmap
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -44,14 +45,14 @@ def compressors(name: str) -> Compressor:
 
 def make_pack(keys: KeyRing, contents: list[list[bytes]]) -> tuple[OpenPack, bytes, bytes]:
     run = keys.new_run_key()
-    pack = OpenPack.begin(Kind.DATA, run, [b"x" * 32], keys.repository_id)
+    pack = OpenPack(Kind.DATA, run, [b"x" * 32], keys.repository_id, mmap(-1, 1 << 20))
     for blobs in contents:
         raw = b"".join(blobs)
         method, payload = segment.compress(raw, ZSTD, None)
         plain = segment.frame([len(blob) for blob in blobs], method, payload)
         ids = [blob_id(keys.data_hash_key(), blob) for blob in blobs]
-        header = pack.reserve(len(plain), ids, [len(blob) for blob in blobs])
-        pack.fill(header.counter, segment.seal(plain, header, pack.key, keys.repository_id))
+        header, target = pack.reserve(len(plain), ids, [len(blob) for blob in blobs])
+        segment.seal(plain, header, pack.key, keys.repository_id, target)
     digest, parts = pack.finish(keys)
     return pack, digest, b"".join(bytes(part) for part in parts)
 

@@ -6,7 +6,8 @@ import hashlib
 import os
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from mmap import mmap
 
 from freezer_sdk.crypto.aead import TAG_SIZE
 from freezer_sdk.crypto.kdf import hkdf
@@ -34,49 +35,43 @@ class SegmentRow:
     lengths: Sequence[int]
 
 
-@dataclass(slots=True)
 class OpenPack:
-    """A pack that is being filled; the caller holds a lock around :meth:`reserve`."""
+    """A pack that is being filled, in memory of the caller's; the caller holds a lock around its methods.
 
-    kind: Kind
-    run: RunKey
-    salt: bytes
-    key: bytes
-    rows: list[SegmentRow] = field(default_factory=list)
-    parts: list[Buffer | None] = field(default_factory=list)
-    size: int = 0
-    missing: int = 0
-    full: bool = False
+    Attributes:
+        key: of the pack's segments.
+        size: bytes taken.
+        missing: segments that have a place and are not sealed yet.
+        full: takes no more.
+    """
 
-    @classmethod
-    def begin(cls, kind: Kind, run: RunKey, first_ids: Sequence[bytes], repository_id: bytes) -> OpenPack:
-        """A new pack whose salt depends on its first content, so that repeated randomness does no harm."""
+    def __init__(self, kind: Kind, run: RunKey, first_ids: Sequence[bytes], repository_id: bytes, memory: mmap) -> None:
+        # the salt depends on the first content, so that repeated randomness does no harm
         digest = hashlib.sha256(b"".join(first_ids)).digest()
-        salt = hkdf(os.urandom(32), salt=digest, info=b"freezer pack salt v0")
-        return cls(kind, run, salt, segment.pack_key(run.key, salt, repository_id))
+        self.kind, self.run, self.memory = kind, run, memory
+        self.salt = hkdf(os.urandom(32), salt=digest, info=b"freezer pack salt v0")
+        self.key = segment.pack_key(run.key, self.salt, repository_id)
+        self.rows: list[SegmentRow] = []
+        self.size = self.missing = 0
+        self.full = False
 
-    def reserve(self, plain_size: int, ids: Sequence[bytes], lengths: Sequence[int]) -> segment.SegmentHeader:
-        """Takes the next place; :meth:`fill` puts the sealed bytes there."""
+    def reserve(
+        self, plain_size: int, ids: Sequence[bytes], lengths: Sequence[int]
+    ) -> tuple[segment.SegmentHeader, memoryview]:
+        """The next place: the header to seal with, and where to."""
         header = segment.SegmentHeader(
             self.kind, plain_size + TAG_SIZE, self.run.epoch, len(self.rows), self.salt, self.run.sealed
         )
         self.rows.append(SegmentRow(header.stored, ids, lengths))
-        self.parts.append(None)
-        self.size += header.stored
+        begin, self.size = self.size, self.size + header.stored
         self.missing += 1
-        return header
-
-    def fill(self, counter: int, sealed: Buffer) -> None:
-        """Puts sealed bytes into their reserved place."""
-        self.parts[counter] = sealed
-        self.missing -= 1
+        return header, memoryview(self.memory)[begin : self.size]
 
     def finish(self, keys: BoxKeys) -> tuple[bytes, list[Buffer]]:
-        """SHA-256 and the buffers of the whole object."""
+        """SHA-256 and the buffers of the whole object; valid while the memory is."""
         box = seal_box(keys, TABLE_BOX[self.kind], encode_table(self.rows))
-        parts: list[Buffer] = [part for part in self.parts if part is not None]
-        parts.append(box)
-        parts.append(TRAILER.pack(MAGIC, VERSION, self.kind, 0, len(box)))
+        trailer = TRAILER.pack(MAGIC, VERSION, self.kind, 0, len(box))
+        parts: list[Buffer] = [memoryview(self.memory)[: self.size], box, trailer]
         digest = hashlib.sha256()
         for part in parts:
             digest.update(part)

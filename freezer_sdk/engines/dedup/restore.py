@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.dedup.commit import Commit
@@ -24,8 +25,8 @@ from freezer_sdk.model import Event, Problem, RestoreOptions, RestoreResult
 from freezer_sdk.modes.base import FLAG_INCOMPLETE, Extra
 from freezer_sdk.streams.pool import WorkerPool
 
-_BATCH_BLOBS = 16_384  # planned before they are fetched
-_BATCH_BYTES = 512 << 20
+_PLANNED_BLOBS = 131_072  # at most, before they are fetched: about 40 MB; content that occurs twice is fetched once
+_PLANNED_FILES = 256  # of several blobs, since they may all be open at once
 _SMALL = 1 << 20  # files of one blob up to this size are written in one go
 _EVENT_EVERY = 0.1
 
@@ -43,14 +44,31 @@ class _File:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-@dataclass(slots=True)
-class _Piece:
+class _Small(NamedTuple):
+    """A file of one blob."""
+
+    path: bytes
+    item: Item
+    blob: bytes
+    place: Place
+
+
+class _Piece(NamedTuple):
     """A blob and the ranges of the file that it fills: ``(offset in file, offset in blob, length)``."""
 
     file: _File
     blob: bytes
     place: Place
     ranges: list[tuple[int, int, int]]
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What is planned and not yet fetched, by segment."""
+
+    segments: dict[tuple[bytes, int], list[_Small | _Piece]] = field(default_factory=dict)
+    blobs: int = 0
+    files: int = 0
 
 
 class Restore:
@@ -65,8 +83,7 @@ class Restore:
         threads = max(2, handle.settings.threads or os.cpu_count() or 2)
         budget = max(2, handle.settings.queue_size >> 20)
         self._pool = WorkerPool("freezer-restore", threads=threads, budget=budget, cancel=context.cancel)
-        self._batch: dict[tuple[bytes, int], list[_Piece]] = {}
-        self._batch_blobs = self._batch_bytes = 0
+        self._small, self._large = _Batch(), _Batch()
         self._links: dict[bytes, bytes] = {}
         self._open: set[_File] = set()
         self._counts = {"files": 0, "directories": 0, "others": 0, "bytes": 0, "skipped": 0}
@@ -95,7 +112,7 @@ class Restore:
             try:
                 for place, node, names in selection.entries(self._problem):
                     self._entry(place, node, names)
-                self._fetch()
+                self._fetch_all()
                 self._pool.drain()
             finally:
                 self._pool.close()
@@ -176,23 +193,33 @@ class Restore:
             else:
                 self._target.write_file(path, item, b"")
             return
+        if node.content.depth == 0 and len(node.content.ids) == 32 and node.attributes.size <= _SMALL:
+            place = self._blobs.place(Kind.DATA, node.content.ids)
+            if place.length == node.attributes.size:
+                self._plan(self._small, _Small(path, item, node.content.ids, place))
+                return
         file = _File(path, item, 0)
+        self._large.files += 1
         try:
             for piece in self._pieces(file, node):
-                self._plan(piece)
+                with file.lock:
+                    file.missing += 1
+                self._plan(self._large, piece)
         except IntegrityError as error:
             self._file_failed(file, error)
         finally:
             self._planned(file)
 
-    def _plan(self, piece: _Piece) -> None:
-        with piece.file.lock:
-            piece.file.missing += 1
-        self._batch.setdefault((piece.place.pack, piece.place.offset), []).append(piece)
-        self._batch_blobs += 1
-        self._batch_bytes += piece.place.length
-        if self._batch_blobs >= _BATCH_BLOBS or self._batch_bytes >= _BATCH_BYTES:
-            self._fetch()
+    def _plan(self, batch: _Batch, piece: _Small | _Piece) -> None:
+        place = piece.place
+        key = (place.pack, place.offset)
+        pieces = batch.segments.get(key)
+        if pieces is None:
+            pieces = batch.segments[key] = []
+        pieces.append(piece)
+        batch.blobs += 1
+        if batch.blobs >= _PLANNED_BLOBS or batch.files >= _PLANNED_FILES:
+            self._fetch(batch)
 
     def _pieces(self, file: _File, node: Node) -> Iterator[_Piece]:
         size = node.attributes.size
@@ -220,47 +247,56 @@ class Restore:
 
     def _finish_batch_for(self, path: bytes) -> None:
         """A hard link needs its first name to be there."""
-        if self._batch and not self._target.exists(path):
-            self._fetch()
+        if not self._target.exists(path):
+            self._fetch_all()
         if not self._options.dry_run and not self._target.exists(path):
             self._pool.drain()
 
     # -- content -------------------------------------------------------------------------------------------
 
-    def _fetch(self) -> None:
-        batch, self._batch = self._batch, {}
-        self._batch_blobs = self._batch_bytes = 0
-        for pieces in batch.values():  # in the order of the tree: few files are open at once
+    def _fetch(self, batch: _Batch) -> None:
+        segments, batch.segments = batch.segments, {}
+        batch.blobs = batch.files = 0
+        for pieces in segments.values():  # in the order of the tree: few files are open at once
             self._pool.submit(self._segment, pieces)
             self._progress(None)
 
-    def _segment(self, pieces: list[_Piece]) -> None:
+    def _fetch_all(self) -> None:
+        self._fetch(self._large)
+        self._fetch(self._small)
+
+    def _segment(self, pieces: list[_Small | _Piece]) -> None:
         try:
             view = memoryview(self._blobs.segment(pieces[0].place).raw)
         except IntegrityError as error:
             for piece in pieces:
-                self._file_failed(piece.file, error)
-                self._piece_done(piece.file)
+                self._piece_failed(piece, error)
             return
         for piece in pieces:
-            data = view[piece.place.start : piece.place.start + piece.place.length]
+            place = piece.place
+            data = view[place.start : place.start + place.length]
             try:
-                self._blobs.check(Kind.DATA, piece.blob, data, piece.place)
-                self._write(piece, data)
+                self._blobs.check(Kind.DATA, piece.blob, data, place)
+                if isinstance(piece, _Small):
+                    self._target.write_file(piece.path, piece.item, data)
+                else:
+                    self._write(piece, data)
+                    self._piece_done(piece.file)
             except (IntegrityError, RestoreError, OSError) as error:
                 if getattr(error, "ends_restore", False):
                     raise
-                self._file_failed(piece.file, error)
-            finally:
-                self._piece_done(piece.file)
+                self._piece_failed(piece, error)
+
+    def _piece_failed(self, piece: _Small | _Piece, error: BaseException) -> None:
+        if isinstance(piece, _Small):
+            self._fail(piece.path, error)
+        else:
+            self._file_failed(piece.file, error)
+            self._piece_done(piece.file)
 
     def _write(self, piece: _Piece, data: memoryview) -> None:
         file = piece.file
         if file.failed:
-            return
-        size = file.item.attributes.size
-        if len(data) == size and piece.ranges == [(0, 0, size)] and size <= _SMALL:
-            self._target.write_file(file.path, file.item, data)
             return
         with file.lock:
             if file.writer is None:

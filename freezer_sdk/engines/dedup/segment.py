@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -19,6 +20,7 @@ HEADER = struct.Struct("<4sBBHIII32s80s")
 """magic, version, kind, reserved, ciphertext length, epoch, counter, salt of the pack, sealed run key."""
 
 _DOMAIN = b"freezer segment v0"
+_USUAL_FRAME = 1 << 21
 _RAW_IS_AS_GOOD = 0.97  # compressed no smaller than this share: stored as it is
 
 
@@ -101,8 +103,15 @@ def compress(raw: Buffer, compressor: Compressor, level: int | None) -> tuple[st
     return compressor.id, packed
 
 
-def frame(lengths: Sequence[int], method: str, payload: Buffer) -> bytearray:
-    """The plain text of a segment: method, lengths, payload, padding; with room for the header in front."""
+_scratch = threading.local()
+
+
+def frame(lengths: Sequence[int], method: str, payload: Buffer) -> memoryview:
+    """The plain text of a segment: method, lengths, payload, padding.
+
+    Returns:
+        A view of memory that this thread uses again for its next frame.
+    """
     name = method.encode("ascii")
     head = b"".join(
         (
@@ -113,18 +122,22 @@ def frame(lengths: Sequence[int], method: str, payload: Buffer) -> bytearray:
         )
     )
     size = len(head) + len(payload)
-    plain = bytearray(padded(size))
+    whole = padded(size)
+    memory: bytearray | None = getattr(_scratch, "memory", None)
+    if memory is None or len(memory) < whole:
+        memory = _scratch.memory = bytearray(max(whole, _USUAL_FRAME))
+    plain = memoryview(memory)[:whole]
     plain[: len(head)] = head
     plain[len(head) : size] = payload
+    plain[size:] = bytes(whole - size)
     return plain
 
 
-def seal(plain: Buffer, header: SegmentHeader, key: bytes, repository_id: bytes) -> bytearray:
-    """Header and ciphertext in one buffer."""
+def seal(plain: Buffer, header: SegmentHeader, key: bytes, repository_id: bytes, target: memoryview) -> None:
+    """Writes header and ciphertext to where they belong in a pack."""
     head = header.pack()
-    sealed = Aead(key).seal(header.counter, plain, _DOMAIN + repository_id + head, headroom=len(head))
-    sealed[: len(head)] = head
-    return sealed
+    target[: len(head)] = head
+    Aead(key).seal_into(header.counter, plain, _DOMAIN + repository_id + head, target[len(head) :])
 
 
 class OpenSegment(NamedTuple):

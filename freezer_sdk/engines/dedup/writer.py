@@ -7,7 +7,7 @@ import os
 import random
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from mmap import mmap
 
 from freezer_sdk.crypto.hashing import blob_id
 from freezer_sdk.engines.dedup import segment
@@ -21,16 +21,36 @@ from freezer_sdk.streams.cancel import CancelToken
 from freezer_sdk.streams.pool import WorkerPool
 
 _OPEN_PACKS = {Kind.DATA: 2, Kind.META: 1}  # data segments are dealt at random: sizes of neighbours tell less
+_SLACK = 8 << 20  # room behind the size at which a pack is full; not touched, it costs nothing
 _INDEX_AFTER = 256 << 20  # bytes of packs after which a partial index makes them reusable should the run die
 
 
-@dataclass(slots=True)
 class _Joining:
-    """A segment that is being filled."""
+    """A segment that is being filled. Its memory is used again and lies outside the heap, which it would fragment."""
 
-    raw: bytearray = field(default_factory=bytearray)
-    ids: list[bytes] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
+    __slots__ = ("buffer", "ids", "lengths", "size")
+
+    def __init__(self) -> None:
+        self.buffer = mmap(-1, 2 * SEGMENT)
+        self.clear()
+
+    def clear(self) -> None:
+        """Empties it."""
+        self.ids: list[bytes] = []
+        self.lengths: list[int] = []
+        self.size = 0
+
+    def add(self, blob: bytes, data: Buffer) -> None:
+        """Copies a blob in."""
+        end = self.size + len(data)
+        if end > len(self.buffer):
+            larger = mmap(-1, end)
+            larger[: self.size] = self.buffer[: self.size]
+            self.buffer = larger
+        self.buffer[self.size : end] = data
+        self.ids.append(blob)
+        self.lengths.append(len(data))
+        self.size = end
 
 
 class BlobWriter:
@@ -62,6 +82,8 @@ class BlobWriter:
         self._run = None if dry_run else self._keys.new_run_key()
         self._joining = {Kind.DATA: _Joining(), Kind.META: _Joining()}
         self._fresh: dict[Kind, set[bytes]] = {Kind.DATA: set(), Kind.META: set()}
+        self._spare: list[_Joining] = []
+        self._memory: list[mmap] = []
         self._lock = threading.Lock()
         self._open: dict[Kind, list[OpenPack]] = {Kind.DATA: [], Kind.META: []}
         self._load_index: Callable[[], None] | None = load_index
@@ -93,10 +115,8 @@ class BlobWriter:
             return blob
         self._fresh[kind].add(blob)
         joining = self._joining[kind]
-        joining.raw += data
-        joining.ids.append(blob)
-        joining.lengths.append(len(data))
-        if len(joining.raw) >= SEGMENT:
+        joining.add(blob, data)
+        if joining.size >= SEGMENT:
             self._submit(kind)
         return blob
 
@@ -131,48 +151,63 @@ class BlobWriter:
         self._uploaders.close()
 
     def _submit(self, kind: Kind) -> None:
-        joining, self._joining[kind] = self._joining[kind], _Joining()
-        self.added_raw_bytes += len(joining.raw)
+        joining = self._joining[kind]
+        self.added_raw_bytes += joining.size
         if self._dry_run:
+            joining.clear()
             return
-        self._sealers.submit(self._seal, kind, joining, weight=len(joining.raw))
+        self._joining[kind] = self._spare.pop() if self._spare else _Joining()
+        self._sealers.submit(self._seal, kind, joining, weight=joining.size)
         if self._stored_bytes >= _INDEX_AFTER:
             self._write_index(self._storage.flush)
 
     def _seal(self, kind: Kind, joining: _Joining) -> None:
-        level = self._settings.compression_level
-        method, payload = segment.compress(joining.raw, self._compressor, level)
-        plain = segment.frame(joining.lengths, method, payload)
-        repository = self._keys.repository_id
+        with memoryview(joining.buffer) as whole, whole[: joining.size] as raw:
+            method, payload = segment.compress(raw, self._compressor, self._settings.compression_level)
+            with segment.frame(joining.lengths, method, payload) as plain:
+                del payload
+                with self._lock:
+                    pack = self._choose(kind, joining.ids, len(plain))
+                    header, target = pack.reserve(len(plain), joining.ids, joining.lengths)
+                    if not pack.full and pack.size >= self._settings.pack_size:
+                        pack.full = True
+                        self._open[kind].remove(pack)
+                with target:
+                    segment.seal(plain, header, pack.key, self._keys.repository_id, target)
+        joining.clear()
         with self._lock:
-            pack = self._choose(kind, joining.ids)
-            header = pack.reserve(len(plain), joining.ids, joining.lengths)
-            pack.full = pack.size >= self._settings.pack_size
-            if pack.full:
-                self._open[kind].remove(pack)
-        sealed = segment.seal(plain, header, pack.key, repository)
-        with self._lock:
-            pack.fill(header.counter, sealed)
+            if len(joining.buffer) == 2 * SEGMENT:
+                self._spare.append(joining)
+            pack.missing -= 1
             done = pack.full and not pack.missing
         if done:
             self._uploaders.submit(self._put, pack, weight=pack.size)
 
-    def _choose(self, kind: Kind, first_ids: list[bytes]) -> OpenPack:
+    def _choose(self, kind: Kind, first_ids: list[bytes], plain_size: int) -> OpenPack:
+        """An open pack, or a new one; a frame of unusual size gets a pack of its own."""
         packs = self._open[kind]
+        usual = plain_size <= _SLACK - 4096
         number = random.SystemRandom().randrange(_OPEN_PACKS[kind])
-        if number < len(packs):
+        if usual and number < len(packs):
             return packs[number]
         assert self._run is not None
-        pack = OpenPack.begin(kind, self._run, first_ids, self._keys.repository_id)
-        packs.append(pack)
+        if usual:
+            memory = self._memory.pop() if self._memory else mmap(-1, self._settings.pack_size + _SLACK)
+        else:
+            memory = mmap(-1, plain_size + 4096)
+        pack = OpenPack(kind, self._run, first_ids, self._keys.repository_id, memory)
+        pack.full = not usual
+        if usual:
+            packs.append(pack)
         return pack
 
     def _put(self, pack: OpenPack) -> None:
         digest, parts = pack.finish(self._keys)
         size = sum(len(part) for part in parts)
         self._storage.put(pack_name(pack.kind, digest), parts)
-        pack.parts.clear()
         with self._lock:
+            if len(pack.memory) == self._settings.pack_size + _SLACK:
+                self._memory.append(pack.memory)
             self._stored.append(PackRows(pack.kind, digest, size, pack.rows))
             self._stored_bytes += size
             self.added_bytes += size
