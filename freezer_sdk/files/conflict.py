@@ -31,7 +31,8 @@ class Policy:
     """
 
     def __init__(self, options: RestoreOptions, remover: Remover) -> None:
-        self._overwrite = options.overwrite or (Overwrite.ALWAYS if options.force else None)
+        given = options.overwrite or (Overwrite.ALWAYS if options.force else None)
+        self._overwrite = None if given is None else Overwrite(given)
         self._delete = options.delete
         self._dry_run = options.dry_run
         self._remover = remover

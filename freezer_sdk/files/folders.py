@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
+import secrets
 import stat
+import threading
 from collections import OrderedDict
 from collections.abc import Container
 from typing import NamedTuple
@@ -32,12 +35,15 @@ class Folder(NamedTuple):
 
 
 def check_name(name: bytes, path: bytes) -> None:
-    """Refuses names that lead somewhere else.
+    """Refuses paths that lead somewhere else.
+
+    Args:
+        name: last part of the path.
 
     Raises:
         UnsafePath.
     """
-    if name in _NO_NAMES or b"\0" in name or b"/" in name:
+    if name in _NO_NAMES or b"\0" in name or path.startswith(b"/"):
         raise UnsafePath(f"the backup holds an unsafe path: {os.fsdecode(path)!r}")
 
 
@@ -120,6 +126,60 @@ class Worker:
         parent, _, name = path.rpartition(b"/")
         check_name(name, path)
         return self.folders.get(parent), name
+
+
+class Workspace:
+    """The target as all threads see it; each has a :class:`Worker` of its own.
+
+    Attributes:
+        root: the target itself; ``None``: a dry run, and it does not exist.
+        fresh: paths of directories that hold nothing but what this restore made.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.root: Folder | None = None
+        self.fresh: set[bytes] = set()
+        self._local = threading.local()
+        self._workers: list[Worker] = []
+        self._numbers = itertools.count()
+        self._prefix = b".freezer-" + secrets.token_hex(6).encode()
+
+    def worker(self) -> Worker:
+        """What the calling thread keeps.
+
+        Raises:
+            RestoreError: the target is not open.
+        """
+        worker: Worker | None = getattr(self._local, "worker", None)
+        if worker is None:
+            if self.root is None:
+                raise RestoreError(f"the target {self.path} is not open")
+            worker = Worker(Folders(self.root, self.fresh), b"%s-%x" % (self._prefix, next(self._numbers)))
+            self._workers.append(worker)
+            self._local.worker = worker
+        return worker
+
+    def close(self) -> None:
+        """Closes every directory."""
+        while self._workers:
+            self._workers.pop().folders.close()
+        self._local = threading.local()
+        if self.root is not None:
+            os.close(self.root.fd)
+            self.root = None
+
+
+def look(folder: Folder, name: bytes) -> os.stat_result | None:
+    """What a name leads to, links not followed; ``None``: nothing.
+
+    Raises:
+        OSError.
+    """
+    try:
+        return os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
 
 
 def open_folder(fd: int, *, fresh: bool) -> Folder:

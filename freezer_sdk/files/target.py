@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
-import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -14,17 +12,17 @@ from typing import NamedTuple, Self
 
 from freezer_sdk.errors import RestoreConflict, RestoreError
 from freezer_sdk.files import posix
-from freezer_sdk.files.attributes import AttributeWriter, Item, OpenHandle, PinnedHandle
+from freezer_sdk.files.attributes import AttributeWriter, Item, OpenHandle
 from freezer_sdk.files.conflict import Decision, Policy
 from freezer_sdk.files.delete import Remover
-from freezer_sdk.files.folders import Folder, Folders, Worker, check_name, open_folder
-from freezer_sdk.files.nodes import make_node
+from freezer_sdk.files.entries import EntryWriter
+from freezer_sdk.files.failures import TargetUnusable
+from freezer_sdk.files.folders import Folder, Workspace, check_name, look, open_folder
 from freezer_sdk.files.patterns import Patterns
 from freezer_sdk.files.report import Reporter
-from freezer_sdk.files.writer import FileWriter, data_ranges, write_all, write_sparse
-from freezer_sdk.model import Buffer, PlannedAction, RestoreOptions
+from freezer_sdk.files.writer import FileWriter
+from freezer_sdk.model import PlannedAction, RestoreOptions
 from freezer_sdk.modes.base import (
-    FLAG_HARDLINK,
     FLAG_INCOMPLETE,
     FLAG_NOT_DESCENDED,
     STAT,
@@ -35,29 +33,19 @@ from freezer_sdk.modes.base import (
 
 __all__ = ["Decision", "FileWriter", "Item", "RestoreTarget", "TargetUnusable"]
 
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
-_IN_PLACE = os.O_WRONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_NO_LINKS = (errno.EPERM, errno.EMLINK, errno.EXDEV, *posix.NOT_SUPPORTED)
 _MADE_BY_MKFS = b"lost+found"
-_COPY = 1 << 20
-
-
-class TargetUnusable(RestoreError):
-    """Nothing more can be written; the restore ends here."""
-
-    ends_restore = True
 
 
 class _Pending(NamedTuple):
-    """Attributes that a directory gets when everything in it is done."""
+    """What a directory gets when everything in it is done: attributes, or only the mode that it had."""
 
     attributes: bytes  # packed, since there may be millions
-    extras: Extras
-    existed: bool
+    extras: Extras = ()
+    existed: bool = False
+    mode: int | None = None
 
 
-class RestoreTarget:
+class RestoreTarget(EntryWriter):
     """Where a restore writes. Paths are relative to the target, ``b""`` is the target itself.
 
     Parents come before what they hold. ``write_file``, ``open_file`` and what they give may be used by several
@@ -95,42 +83,34 @@ class RestoreTarget:
         origin: bytes = b"/",
         roots: Sequence[bytes] = (),
     ) -> None:
+        report = Reporter(problem)
+        super().__init__(Workspace(path), options, AttributeWriter(options, report, users, groups), report)
         self.plan: list[PlannedAction] = []
         self.deleted = 0
-        self._path = path
-        self._options = options
-        self._dry_run = options.dry_run
-        self._report = Reporter(problem)
-        self._attributes = AttributeWriter(options, self._report, users, groups)
+        self._fresh = self._workspace.fresh
         self._keep = Patterns(keep)
         self._origin = origin.rstrip(b"/") + b"/"
         self._keep_roots = tuple(dict.fromkeys((b"/", origin, *roots)))
-        self._remover = Remover(self._report, keeps=self._keeps, removed=self._removed, dry_run=options.dry_run)
+        self._remover = Remover(report, keeps=self._keeps, removed=self._removed, dry_run=options.dry_run)
         self._policy = Policy(options, self._remover)
-        self._fresh: set[bytes] = set()  # directories without content that is not ours
         self._pending: dict[bytes, _Pending] = {}
-        self._modes: dict[bytes, int] = {}  # of directories made writable for a while
         self._doomed: list[tuple[bytes, list[bytes]]] = []
-        self._root: Folder | None = None
-        self._local = threading.local()
-        self._workers: list[Worker] = []
-        self._prefix = b".freezer-" + secrets.token_hex(6).encode()
 
     def __enter__(self) -> Self:
         try:
             if not self._dry_run:
-                os.makedirs(self._path, exist_ok=True)
-            fd = os.open(self._path, posix.READ_DIRECTORY)
+                os.makedirs(self._workspace.path, exist_ok=True)
+            fd = os.open(self._workspace.path, posix.READ_DIRECTORY)
         except (FileExistsError, NotADirectoryError) as error:
-            raise RestoreConflict(f"the target {self._path} is no directory") from error
+            raise RestoreConflict(f"the target {self._workspace.path} is no directory") from error
         except OSError as error:
             if self._dry_run and error.errno == errno.ENOENT:
                 self._fresh.add(b"")
                 return self
-            raise RestoreError(f"cannot use the target {self._path}: {error.strerror}") from error
+            raise RestoreError(f"cannot use the target {self._workspace.path}: {error.strerror}") from error
         try:
-            self._root = open_folder(fd, fresh=False)
             self._check_content(fd)
+            self._workspace.root = open_folder(fd, fresh=False)
         except BaseException:
             os.close(fd)
             raise
@@ -142,18 +122,14 @@ class RestoreTarget:
             self._fresh.add(b"")
         elif found != {_MADE_BY_MKFS} and not self._policy.accepts_content:
             raise RestoreConflict(
-                f"the target {self._path} is not empty",
+                f"the target {self._workspace.path} is not empty",
                 hint="choose another target, or say what to do with its files: --overwrite always|if-changed|never",
             )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for worker in self._workers:
-            worker.folders.close()
-        if self._root is not None:
-            os.close(self._root.fd)
-            self._root = None
+        self._workspace.close()
 
     # -- directories ---------------------------------------------------------------------------------------
 
@@ -164,13 +140,12 @@ class RestoreTarget:
             names: all recorded names in it, when others may be deleted; ``None``: delete nothing in it.
 
         Raises:
-            UnsafePath: not a path below the target.
-            TargetUnusable.
+            TargetUnusable: everything else is reported.
         """
         existed = self._make(path, 0o700, item)
-        if existed is None or (self._dry_run and not existed):
+        if existed is None:
             return
-        if not (existed and self._policy.keeps):
+        if not (existed and self._policy.keeps) and not self._dry_run:
             self._pending[path] = _Pending(STAT.pack(*item.attributes), item.extras, existed)
         if (
             existed
@@ -184,8 +159,7 @@ class RestoreTarget:
         """Makes a directory that only leads to chosen entries, with the attributes of any new one.
 
         Raises:
-            UnsafePath: not a path below the target.
-            TargetUnusable.
+            TargetUnusable: everything else is reported.
         """
         self._make(path, 0o777, None)
 
@@ -193,13 +167,13 @@ class RestoreTarget:
         """Makes sure that a directory is there; returns whether it was, or ``None`` if it is not now."""
         if not path:
             return path not in self._fresh
-        check_name(path[path.rfind(b"/") + 1 :], path)
         try:
+            check_name(path[path.rfind(b"/") + 1 :], path)
             return self._made(path, mode, item)
         except RestoreError as error:
             self._report.fatal(path, error.code, str(error))
         except OSError as error:
-            failure = self._wrap(path, error)
+            failure = self._explain(path, error)
             if isinstance(failure, TargetUnusable):
                 raise failure from error
             self._report.fatal(path, "unwritable", str(failure))
@@ -211,8 +185,8 @@ class RestoreTarget:
             self._fresh.add(path)
             self._planned("create", path)
             return False
-        folder = self._worker().folders.get(parent)
-        st = None if parent in self._fresh else _look(folder, name)
+        folder = self._workspace.worker().folders.get(parent)
+        st = None if parent in self._fresh else look(folder, name)
         if st is not None and stat.S_ISDIR(st.st_mode):
             self._make_usable(folder, name, path, st)
             self._planned("metadata" if item and not self._policy.keeps else "same", path)
@@ -233,7 +207,7 @@ class RestoreTarget:
         return False
 
     def _found(self, folder: Folder, name: bytes, path: bytes) -> bool:
-        st = _look(folder, name)
+        st = look(folder, name)
         if st is None or not stat.S_ISDIR(st.st_mode):
             raise RestoreConflict(f"{os.fsdecode(path)!r} is in the way of a directory")
         return path not in self._fresh
@@ -245,7 +219,7 @@ class RestoreTarget:
             return
         with suppress(OSError):  # then what it holds cannot be written, and says so
             posix.chmod_entry(folder.fd, name, mode | stat.S_IRWXU)
-            self._modes.setdefault(path, mode)
+            self._pending.setdefault(path, _Pending(b"", mode=mode))
 
     # -- decisions -----------------------------------------------------------------------------------------
 
@@ -262,15 +236,15 @@ class RestoreTarget:
         if parent in self._fresh:
             self._planned("create", path, item.attributes)
             return Decision.WRITE
-        folder, name = self._worker().locate(path)
-        st = _look(folder, name)
+        folder, name = self._workspace.worker().locate(path)
+        st = look(folder, name)
         if st is None:
             self._planned("create", path, item.attributes)
             return Decision.WRITE
         try:
             decision = self._policy.decide(folder, name, path, item, st)
         except (OSError, ValueError) as error:
-            raise self._wrap(path, error) from error
+            raise self._explain(path, error) from error
         if self._dry_run:
             actions = {Decision.WRITE: "replace", Decision.SKIP: "skip", Decision.METADATA: "metadata"}
             unchanged = decision is Decision.METADATA and self._has_attributes(item.attributes, st)
@@ -284,207 +258,13 @@ class RestoreTarget:
 
     def exists(self, path: bytes) -> bool:
         """Whether the target has an entry."""
-        if not path or self._root is None:
-            return self._root is not None
+        if not path or self._workspace.root is None:
+            return self._workspace.root is not None
         try:
-            folder, name = self._worker().locate(path)
+            folder, name = self._workspace.worker().locate(path)
         except RestoreError:
             return False
-        return _look(folder, name) is not None
-
-    # -- entries -------------------------------------------------------------------------------------------
-
-    def write_file(self, path: bytes, item: Item, data: Buffer) -> None:
-        """Restores a whole file; from any thread.
-
-        Raises:
-            RestoreError.
-        """
-        if self._dry_run:
-            return
-        if self._options.inplace:
-            with self.open_file(path, item) as writer:
-                writer.write_at(0, data)
-                writer.commit()
-            return
-        worker = self._worker()
-        folder, name = worker.locate(path)
-        temporary = worker.temporary()
-        try:
-            ranges = data_ranges(item.extras, item.attributes.size) if item.extras else None
-            fd = os.open(temporary, _CREATE, 0o600, dir_fd=folder.fd)
-            try:
-                if ranges is not None and self._options.sparse:
-                    os.ftruncate(fd, item.attributes.size)
-                    write_sparse(fd, data, 0, ranges)
-                elif len(data):
-                    write_all(fd, data)
-                self._attributes.apply(OpenHandle(fd), path, item, has=self._new(folder), existed=folder.default_acl)
-            finally:
-                os.close(fd)
-            os.rename(temporary, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-        except BaseException as error:
-            _discard(folder, temporary)
-            if isinstance(error, (OSError, ValueError)):
-                raise self._wrap(path, error) from error
-            raise
-
-    def open_file(self, path: bytes, item: Item) -> FileWriter:
-        """Restores a file piece by piece; from any thread.
-
-        Raises:
-            RestoreError: or this is a dry run.
-        """
-        if self._dry_run:
-            raise RestoreError("a dry run writes no files")
-        worker = self._worker()
-        folder, name = worker.locate(path)
-        size = item.attributes.size
-        temporary = worker.temporary()
-        try:
-            ranges = data_ranges(item.extras, size)
-            fd = self._open_in_place(folder, name, sparse=ranges is not None) if self._options.inplace else None
-            in_place = fd is not None
-            if fd is None:
-                fd = os.open(temporary, _CREATE, 0o600, dir_fd=folder.fd)
-        except (OSError, ValueError) as error:
-            raise self._wrap(path, error) from error
-
-        def finish(fd: int) -> None:
-            has = None if in_place else self._new(folder)
-            self._attributes.apply(OpenHandle(fd), path, item, has=has, existed=in_place or folder.default_acl)
-            if not in_place:
-                here, name = self._worker().locate(path)
-                os.rename(temporary, name, src_dir_fd=here.fd, dst_dir_fd=here.fd)
-
-        def discard() -> None:
-            if not in_place:
-                with suppress(RestoreError):
-                    _discard(self._worker().locate(path)[0], temporary)
-
-        writer = FileWriter(
-            fd, ranges=ranges, finish=finish, discard=discard, wrap=lambda error: self._wrap(path, error)
-        )
-        try:
-            writer.resize(size, allocate=ranges is not None and not self._options.sparse)
-        except BaseException:
-            writer.abort()
-            raise
-        return writer
-
-    def _open_in_place(self, folder: Folder, name: bytes, *, sparse: bool) -> int | None:
-        """An existing file, ready to be written over; ``None``: it has to be replaced."""
-        try:
-            fd = os.open(name, _IN_PLACE, dir_fd=folder.fd)
-        except OSError:
-            return None
-        st = os.fstat(fd)
-        if not stat.S_ISREG(st.st_mode) or st.st_nlink > 1:  # another name may lie outside of the target
-            os.close(fd)
-            return None
-        os.fchmod(fd, 0o600)
-        if sparse:
-            os.ftruncate(fd, 0)  # what is to be a hole may be data now
-        return fd
-
-    def special(self, path: bytes, item: Item) -> None:
-        """Restores a symbolic link, FIFO, socket or device.
-
-        What the process may not make is a warning, once a kind.
-
-        Raises:
-            RestoreError.
-        """
-        if self._dry_run:
-            return
-        worker = self._worker()
-        folder, name = worker.locate(path)
-        temporary = worker.temporary()
-        try:
-            if not make_node(folder.fd, temporary, path, item, self._report):
-                return
-            self._pinned(folder, temporary, path, item, existed=folder.default_acl)
-            os.rename(temporary, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-        except BaseException as error:
-            _discard(folder, temporary)
-            if isinstance(error, (OSError, ValueError)):
-                raise self._wrap(path, error) from error
-            raise
-
-    def hardlink(self, path: bytes, first: bytes, item: Item) -> None:
-        """Gives the file that was restored as ``first`` another name.
-
-        Raises:
-            RestoreError.
-        """
-        if self._dry_run:
-            return
-        worker = self._worker()
-        source, source_name = worker.locate(first)
-        source_fd = os.dup(source.fd)  # looking up the other directory may close this one
-        try:
-            folder, name = worker.locate(path)
-            temporary = worker.temporary()
-            try:
-                os.link(source_name, temporary, src_dir_fd=source_fd, dst_dir_fd=folder.fd, follow_symlinks=False)
-                os.rename(temporary, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise self._wrap(path, error) from error
-                self._report.warn(path, "hardlink", f"stored as a file of its own: {error.strerror}")
-            else:
-                return
-            finally:
-                _discard(folder, temporary)  # renaming does nothing when both names lead to one file already
-            self._copy(path, source_fd, source_name, item)
-        finally:
-            os.close(source_fd)
-
-    def _copy(self, path: bytes, source_fd: int, source_name: bytes, item: Item) -> None:
-        if not stat.S_ISREG(item.attributes.mode):
-            self.special(path, item)
-            return
-        try:
-            fd = posix.open_regular(source_name, dir_fd=source_fd)
-        except OSError as error:
-            raise self._wrap(path, error) from error
-        try:
-            with self.open_file(path, item) as writer:
-                offset = 0
-                while data := os.pread(fd, _COPY, offset):
-                    writer.write_at(offset, data)
-                    offset += len(data)
-                writer.commit()
-        finally:
-            os.close(fd)
-
-    def metadata(self, path: bytes, item: Item) -> None:
-        """Sets the attributes of an entry whose content is there already.
-
-        Raises:
-            RestoreError: or it is not the entry any more that was decided on.
-        """
-        if self._dry_run:
-            return
-        folder, name = self._worker().locate(path)
-        try:
-            self._pinned(folder, name, path, item, existed=True)
-        except (OSError, ValueError) as error:
-            raise self._wrap(path, error) from error
-
-    def _pinned(self, folder: Folder, name: bytes, path: bytes, item: Item, *, existed: bool) -> None:
-        """Sets attributes of an entry by name, after checking that the name leads to what it should."""
-        fd = posix.pin(folder.fd, name)
-        try:
-            st = os.fstat(fd)
-            if stat.S_IFMT(st.st_mode) != stat.S_IFMT(item.attributes.mode) or (
-                st.st_nlink > 1 and not item.attributes.flags & FLAG_HARDLINK
-            ):
-                raise RestoreConflict(f"{os.fsdecode(path)!r} was replaced by somebody else meanwhile")
-            handle = PinnedHandle(fd, symlink=stat.S_ISLNK(st.st_mode))
-            self._attributes.apply(handle, path, item, has=(st.st_uid, st.st_gid), existed=existed)
-        finally:
-            os.close(fd)
+        return look(folder, name) is not None
 
     # -- the end -------------------------------------------------------------------------------------------
 
@@ -494,32 +274,31 @@ class RestoreTarget:
         Raises:
             TargetUnusable.
         """
-        folders = self._worker().folders
-        for path, names in self._doomed:
-            with self._reported(path):
-                folder = folders.get(path)
-                for name in names:
-                    self._remover.remove(folder.fd, name, path + b"/" + name if path else name)
-        self._doomed.clear()
-        if not self._dry_run:
-            while self._pending:
+        if self._workspace.root is not None:
+            folders = self._workspace.worker().folders
+            for path, names in self._doomed:
+                with self._reported(path):
+                    folder = folders.get(path)
+                    for name in names:
+                        self._remover.remove(folder.fd, name, path + b"/" + name if path else name)
+            while self._pending:  # deepest first: a directory's time changes with what is in it
                 path, pending = self._pending.popitem()
-                self._modes.pop(path, None)
                 with self._reported(path):
-                    handle = OpenHandle(folders.get(path).fd)
-                    item = Item(Attributes(*STAT.unpack(pending.attributes)), pending.extras)
-                    self._attributes.apply(handle, path, item, existed=pending.existed)
-            while self._modes:
-                path, mode = self._modes.popitem()
-                with self._reported(path):
-                    os.fchmod(folders.get(path).fd, mode)
+                    self._settle(folders.get(path), path, pending)
         self._report.close()
+
+    def _settle(self, folder: Folder, path: bytes, pending: _Pending) -> None:
+        if pending.mode is not None:
+            os.fchmod(folder.fd, pending.mode)
+            return
+        item = Item(Attributes(*STAT.unpack(pending.attributes)), pending.extras)
+        self._attributes.apply(OpenHandle(folder.fd), path, item, existed=pending.existed)
 
     def _doom(self, path: bytes, names: Collection[bytes]) -> None:
         """Remembers what a directory has beyond the recorded names."""
         with self._reported(path):
             known = names if isinstance(names, (set, frozenset)) else set(names)
-            found = (os.fsencode(name) for name in os.listdir(self._worker().folders.get(path).fd))
+            found = (os.fsencode(name) for name in os.listdir(self._workspace.worker().folders.get(path).fd))
             extra = sorted(name for name in found if name not in known)
             if extra:
                 self._doomed.append((path, extra))
@@ -542,21 +321,6 @@ class RestoreTarget:
 
     # -- helpers -------------------------------------------------------------------------------------------
 
-    def _worker(self) -> Worker:
-        worker: Worker | None = getattr(self._local, "worker", None)
-        if worker is None:
-            if self._root is None:
-                raise RestoreError(f"the target {self._path} is not open")
-            worker = Worker(Folders(self._root, self._fresh), b"%s-%x" % (self._prefix, len(self._workers)))
-            self._workers.append(worker)
-            self._local.worker = worker
-        return worker
-
-    def _new(self, folder: Folder) -> tuple[int, int] | None:
-        """The owner that a new entry gets, where that is certain."""
-        attributes = self._attributes
-        return (attributes.uid, attributes.gid) if folder.gid == attributes.gid else None
-
     def _planned(self, action: str, path: bytes, attributes: Attributes | None = None) -> None:
         if self._dry_run:
             self.plan.append(PlannedAction(action=action, path=path, size=attributes.size if attributes else 0))
@@ -571,27 +335,4 @@ class RestoreTarget:
         except RestoreError as error:
             self._report.fatal(path, error.code, str(error))
         except (OSError, ValueError) as error:
-            self._report.fatal(path, "unwritable", str(self._wrap(path, error)))
-
-    def _wrap(self, path: bytes, error: OSError | ValueError) -> RestoreError:
-        shown = os.fsdecode(path) or self._path
-        if not isinstance(error, OSError):
-            return RestoreError(f"cannot restore {shown!r}: {error}")
-        if error.errno in _FULL:
-            message = f"no space left in the target {self._path}"
-            return TargetUnusable(message, hint="free some space and restore again with --overwrite if-changed")
-        if error.errno == errno.EROFS:
-            return TargetUnusable(f"the target {self._path} is read-only")
-        return RestoreError(f"cannot restore {shown!r}: {error.strerror}")
-
-
-def _look(folder: Folder, name: bytes) -> os.stat_result | None:
-    try:
-        return os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-
-
-def _discard(folder: Folder, temporary: bytes) -> None:
-    with suppress(OSError):
-        os.unlink(temporary, dir_fd=folder.fd)
+            self._report.fatal(path, "unwritable", str(self._explain(path, error)))

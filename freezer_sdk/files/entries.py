@@ -1,0 +1,242 @@
+"""Writing the entries of a restore: files, links, FIFOs, sockets and devices; whole, or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+
+from freezer_sdk.errors import RestoreConflict, RestoreError
+from freezer_sdk.files import posix
+from freezer_sdk.files.attributes import AttributeWriter, Item, OpenHandle, PinnedHandle
+from freezer_sdk.files.failures import explain
+from freezer_sdk.files.folders import Folder, Workspace
+from freezer_sdk.files.nodes import make_node
+from freezer_sdk.files.report import Reporter
+from freezer_sdk.files.writer import FileWriter, data_ranges, write_all, write_sparse
+from freezer_sdk.model import Buffer, RestoreOptions
+from freezer_sdk.modes.base import FLAG_HARDLINK
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+_IN_PLACE = os.O_WRONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC
+_NO_LINKS = (errno.EPERM, errno.EMLINK, errno.EXDEV, *posix.NOT_SUPPORTED)
+_COPY = 1 << 20
+
+
+class EntryWriter:
+    """Makes entries under temporary names, sets their attributes, and gives them their names at last."""
+
+    def __init__(
+        self, workspace: Workspace, options: RestoreOptions, attributes: AttributeWriter, report: Reporter
+    ) -> None:
+        self._workspace = workspace
+        self._options = options
+        self._attributes = attributes
+        self._report = report
+        self._dry_run = options.dry_run
+
+    def write_file(self, path: bytes, item: Item, data: Buffer) -> None:
+        """Restores a whole file; from any thread.
+
+        Raises:
+            RestoreError.
+        """
+        if self._dry_run:
+            return
+        if self._options.inplace:
+            with self.open_file(path, item) as writer:
+                writer.write_at(0, data)
+                writer.commit()
+            return
+        worker = self._workspace.worker()
+        folder, name = worker.locate(path)
+        temporary = worker.temporary()
+        try:
+            ranges = data_ranges(item.extras, item.attributes.size) if item.extras else None
+            fd = os.open(temporary, _CREATE, 0o600, dir_fd=folder.fd)
+            try:
+                if ranges is not None and self._options.sparse:
+                    os.ftruncate(fd, item.attributes.size)
+                    write_sparse(fd, data, 0, ranges)
+                elif len(data):
+                    write_all(fd, data)
+                self._attributes.apply(OpenHandle(fd), path, item, has=self._new(folder), existed=folder.default_acl)
+            finally:
+                os.close(fd)
+            os.rename(temporary, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+        except BaseException as error:
+            _discard(folder, temporary)
+            if isinstance(error, (OSError, ValueError)):
+                raise self._explain(path, error) from error
+            raise
+
+    def open_file(self, path: bytes, item: Item) -> FileWriter:
+        """Restores a file piece by piece; from any thread.
+
+        Raises:
+            RestoreError: or this is a dry run.
+        """
+        if self._dry_run:
+            raise RestoreError("a dry run writes no files")
+        worker = self._workspace.worker()
+        folder, name = worker.locate(path)
+        size = item.attributes.size
+        temporary = worker.temporary()
+        try:
+            ranges = data_ranges(item.extras, size)
+            fd = self._open_in_place(folder, name, sparse=ranges is not None) if self._options.inplace else None
+            in_place = fd is not None
+            if fd is None:
+                fd = os.open(temporary, _CREATE, 0o600, dir_fd=folder.fd)
+        except (OSError, ValueError) as error:
+            raise self._explain(path, error) from error
+
+        def finish(fd: int) -> None:
+            has = None if in_place else self._new(folder)
+            self._attributes.apply(OpenHandle(fd), path, item, has=has, existed=in_place or folder.default_acl)
+            if not in_place:
+                here, name = self._workspace.worker().locate(path)
+                os.rename(temporary, name, src_dir_fd=here.fd, dst_dir_fd=here.fd)
+
+        def discard() -> None:
+            if not in_place:
+                with suppress(RestoreError):
+                    _discard(self._workspace.worker().locate(path)[0], temporary)
+
+        writer = FileWriter(
+            fd, ranges=ranges, finish=finish, discard=discard, wrap=lambda error: self._explain(path, error)
+        )
+        try:
+            writer.resize(size, allocate=ranges is not None and not self._options.sparse)
+        except BaseException:
+            writer.abort()
+            raise
+        return writer
+
+    def _open_in_place(self, folder: Folder, name: bytes, *, sparse: bool) -> int | None:
+        """An existing file, ready to be written over; ``None``: it has to be replaced."""
+        try:
+            fd = os.open(name, _IN_PLACE, dir_fd=folder.fd)
+        except OSError:
+            return None
+        st = os.fstat(fd)
+        if not stat.S_ISREG(st.st_mode) or st.st_nlink > 1:  # another name may lie outside of the target
+            os.close(fd)
+            return None
+        os.fchmod(fd, 0o600)
+        if sparse:
+            os.ftruncate(fd, 0)  # what is to be a hole may be data now
+        return fd
+
+    def special(self, path: bytes, item: Item) -> None:
+        """Restores a symbolic link, FIFO, socket or device.
+
+        What the process may not make is a warning, once a kind.
+
+        Raises:
+            RestoreError.
+        """
+        if self._dry_run:
+            return
+        worker = self._workspace.worker()
+        folder, name = worker.locate(path)
+        temporary = worker.temporary()
+        try:
+            if not make_node(folder.fd, temporary, path, item, self._report):
+                return
+            self._pinned(folder, temporary, path, item, existed=folder.default_acl)
+            os.rename(temporary, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+        except BaseException as error:
+            _discard(folder, temporary)
+            if isinstance(error, (OSError, ValueError)):
+                raise self._explain(path, error) from error
+            raise
+
+    def hardlink(self, path: bytes, first: bytes, item: Item) -> None:
+        """Gives the file that was restored as ``first`` another name.
+
+        Raises:
+            RestoreError.
+        """
+        if self._dry_run:
+            return
+        worker = self._workspace.worker()
+        source, source_name = worker.locate(first)
+        source_fd = os.dup(source.fd)  # looking up the other directory may close this one
+        try:
+            folder, name = worker.locate(path)
+            temporary = worker.temporary()
+            try:
+                os.link(source_name, temporary, src_dir_fd=source_fd, dst_dir_fd=folder.fd, follow_symlinks=False)
+                os.rename(temporary, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise self._explain(path, error) from error
+                self._report.warn(path, "hardlink", f"stored as a file of its own: {error.strerror}")
+            else:
+                return
+            finally:
+                _discard(folder, temporary)  # renaming does nothing when both names lead to one file already
+            self._copy(path, source_fd, source_name, item)
+        finally:
+            os.close(source_fd)
+
+    def _copy(self, path: bytes, source_fd: int, source_name: bytes, item: Item) -> None:
+        if not stat.S_ISREG(item.attributes.mode):
+            self.special(path, item)
+            return
+        try:
+            fd = posix.open_regular(source_name, dir_fd=source_fd)
+        except OSError as error:
+            raise self._explain(path, error) from error
+        try:
+            with self.open_file(path, item) as writer:
+                offset = 0
+                while data := os.pread(fd, _COPY, offset):
+                    writer.write_at(offset, data)
+                    offset += len(data)
+                writer.commit()
+        finally:
+            os.close(fd)
+
+    def metadata(self, path: bytes, item: Item) -> None:
+        """Sets the attributes of an entry whose content is there already.
+
+        Raises:
+            RestoreError: or it is not the entry any more that was decided on.
+        """
+        if self._dry_run:
+            return
+        folder, name = self._workspace.worker().locate(path)
+        try:
+            self._pinned(folder, name, path, item, existed=True)
+        except (OSError, ValueError) as error:
+            raise self._explain(path, error) from error
+
+    def _pinned(self, folder: Folder, name: bytes, path: bytes, item: Item, *, existed: bool) -> None:
+        """Sets attributes of an entry by name, after checking that the name leads to what it should."""
+        fd = posix.pin(folder.fd, name)
+        try:
+            st = os.fstat(fd)
+            if stat.S_IFMT(st.st_mode) != stat.S_IFMT(item.attributes.mode) or (
+                st.st_nlink > 1 and not item.attributes.flags & FLAG_HARDLINK
+            ):
+                raise RestoreConflict(f"{os.fsdecode(path)!r} was replaced by somebody else meanwhile")
+            handle = PinnedHandle(fd, symlink=stat.S_ISLNK(st.st_mode))
+            self._attributes.apply(handle, path, item, has=(st.st_uid, st.st_gid), existed=existed)
+        finally:
+            os.close(fd)
+
+    def _new(self, folder: Folder) -> tuple[int, int] | None:
+        """The owner that a new entry gets, where that is certain."""
+        attributes = self._attributes
+        return (attributes.uid, attributes.gid) if folder.gid == attributes.gid else None
+
+    def _explain(self, path: bytes, error: OSError | ValueError) -> RestoreError:
+        return explain(path, self._workspace.path, error)
+
+
+def _discard(folder: Folder, temporary: bytes) -> None:
+    with suppress(OSError):
+        os.unlink(temporary, dir_fd=folder.fd)
