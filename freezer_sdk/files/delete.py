@@ -144,8 +144,10 @@ class Remover:
     def _leave(self, fd: int, levels: list[_Level]) -> tuple[int, bool]:
         """Goes up, and removes the directory that was left if nothing in it had to stay."""
         level = levels.pop()
-        parent = os.open(b"..", _FLAGS, dir_fd=fd)
-        os.close(fd)
+        try:
+            parent = os.open(b"..", _FLAGS, dir_fd=fd)
+        finally:
+            os.close(fd)
         st = os.fstat(parent)
         if (st.st_dev, st.st_ino) != levels[-1].identity:
             levels[1:] = []

@@ -224,6 +224,8 @@ class EntryWriter:
             ):
                 raise RestoreConflict(f"{os.fsdecode(path)!r} was replaced by somebody else meanwhile")
             handle = PinnedHandle(fd, symlink=stat.S_ISLNK(st.st_mode))
+            if item.extras and self._attributes.uid != 0:
+                handle.chmod(stat.S_IMODE(st.st_mode) | stat.S_IWUSR)  # extended attributes need it
             self._attributes.apply(handle, path, item, has=(st.st_uid, st.st_gid), existed=existed)
         finally:
             os.close(fd)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -103,11 +102,12 @@ class RestoreTarget(EntryWriter):
             fd = os.open(self._workspace.path, posix.READ_DIRECTORY)
         except (FileExistsError, NotADirectoryError) as error:
             raise RestoreConflict(f"the target {self._workspace.path} is no directory") from error
-        except OSError as error:
-            if self._dry_run and error.errno == errno.ENOENT:
+        except (OSError, ValueError) as error:
+            if self._dry_run and isinstance(error, FileNotFoundError):
                 self._fresh.add(b"")
                 return self
-            raise RestoreError(f"cannot use the target {self._workspace.path}: {error.strerror}") from error
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise RestoreError(f"cannot use the target {self._workspace.path!r}: {reason}") from error
         try:
             self._check_content(fd)
             self._workspace.root = open_folder(fd, fresh=False)
@@ -189,7 +189,8 @@ class RestoreTarget(EntryWriter):
         st = None if parent in self._fresh else look(folder, name)
         if st is not None and stat.S_ISDIR(st.st_mode):
             self._make_usable(folder, name, path, st)
-            self._planned("metadata" if item and not self._policy.keeps else "same", path)
+            same = item is None or self._policy.keeps or self._has_attributes(item.attributes, st)
+            self._planned("same" if same else "metadata", path)
             return True
         if st is not None:
             self._policy.clear_for_directory(folder, name, path)

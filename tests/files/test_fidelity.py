@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import trees
 
 
@@ -43,3 +45,37 @@ def test_paths_longer_than_the_system_takes(tmp_path: Path, copy) -> None:
     finally:
         trees.remove(source)
         trees.remove(target)
+
+
+def _rewrite(path: Path, data: bytes) -> None:
+    times = path.stat()
+    with path.open("r+b") as file:
+        file.write(data)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def _unlink_group(path: Path) -> None:
+    data, st = path.read_bytes(), path.stat()
+    path.unlink()
+    path.write_bytes(data)
+    os.utime(path, ns=(st.st_mtime_ns, st.st_mtime_ns))
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "content": lambda top: _rewrite(top / "files/small", b"HELLO"),
+    "a nanosecond": lambda top: os.utime(top / "files/small", ns=(0, 1_234_567_890_123_456_788)),
+    "mode": lambda top: (top / "files/small").chmod(0o640),
+    "an attribute": lambda top: os.setxattr(top / "xattrs/file", "user.empty", b"no more"),
+    "a hard link": lambda top: _unlink_group(top / "links/two"),
+    "a hole": lambda top: _rewrite(top / "sparse/only-a-hole", bytes(1 << 20)),
+    "something more": lambda top: (top / "empty-directory/more").mkdir(),
+    "something less": lambda top: (top / "special/fifo-too").unlink(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_comparison_finds_a_difference(every_kind: Path, tmp_path: Path, copy, change: str) -> None:
+    copy(every_kind, tmp_path / "out")
+    CHANGES[change](tmp_path / "out")
+    with pytest.raises(AssertionError):
+        trees.compare(every_kind, tmp_path / "out")

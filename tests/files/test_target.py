@@ -413,6 +413,8 @@ def test_deep_trees_are_deleted(out: Path) -> None:
 def test_a_dry_run_writes_nothing_and_tells_everything(full: Path) -> None:
     os.utime(full / "d/keep", ns=(1, MTIME))
     (full / "d/keep").chmod(0o644)
+    (full / "unlisted").chmod(0o755)
+    os.utime(full / "unlisted", ns=(1, MTIME))
     before = content(full), full.stat().st_mtime_ns
     with opened(full, overwrite="if-changed", delete=True, dry_run=True) as target:
         restore_full(target)
@@ -426,6 +428,7 @@ def test_a_dry_run_writes_nothing_and_tells_everything(full: Path) -> None:
     assert set(plan) >= {
         ("replace", "keep", 3),
         ("metadata", "d", 0),
+        ("same", "unlisted", 0),
         ("same", "d/keep", 1),
         ("create", "new", 0),
         ("create", "new/file", 5),
@@ -800,3 +803,26 @@ def test_many_directories_need_few_descriptors(out: Path) -> None:
         before = len(os.listdir("/proc/self/fd"))
     assert len(os.listdir("/proc/self/fd")) < before
     assert len(content(out)) == 600
+
+
+def test_a_target_that_cannot_be_is_refused(out: Path) -> None:
+    with pytest.raises(RestoreError, match="cannot use the target"), opened(out / "nul\0"):
+        pass
+
+
+@needs_root
+def test_read_only_files_get_their_extended_attributes() -> None:
+    extras = [(Extra.XATTR, pack_xattr(b"user.x", b"y"))]
+
+    def restore(**options: Any) -> list[tuple[str, str]]:
+        with opened(base / "out", **options) as target:
+            target.file(b"file", mode=0o400, extras=extras)
+            target.finish()
+            return target.kinds()
+
+    with everybodys_directory() as base:
+        assert as_nobody(restore) == []
+        os.removexattr(base / "out/file", "user.x")
+        assert as_nobody(lambda: restore(overwrite=Overwrite.IF_CHANGED)) == []
+        assert os.getxattr(base / "out/file", "user.x") == b"y"
+        assert stat.S_IMODE((base / "out/file").stat().st_mode) == 0o400
