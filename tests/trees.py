@@ -153,7 +153,7 @@ def make_deep(root: str | bytes, *, levels: int) -> None:
 
 
 def _modes(root: bytes) -> None:
-    for mode in (0o000, 0o400, 0o777, 0o4755, 0o2755, 0o6711, 0o1644):
+    for mode in (0o000 if is_root() else 0o440, 0o400, 0o777, 0o4755, 0o2755, 0o6755, 0o1644):
         _write(root + b"/modes/file-%04o" % mode, b"x")
         os.chmod(root + b"/modes/file-%04o" % mode, mode)
     for mode in (0o700, 0o555, 0o1777, 0o2775):
