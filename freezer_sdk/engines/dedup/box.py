@@ -7,6 +7,7 @@ import struct
 from typing import Protocol
 
 from freezer_sdk.crypto.aead import TAG_SIZE, Aead
+from freezer_sdk.crypto.hashing import blob_id
 from freezer_sdk.crypto.kdf import hkdf
 from freezer_sdk.engines.dedup.keyring import Role
 from freezer_sdk.engines.dedup.layout import MAX_TABLE
@@ -18,7 +19,7 @@ VERSION = 0
 HEADER = struct.Struct("<4sBBHII32s")
 """magic, version, kind of box, reserved, ciphertext length, epoch, salt."""
 
-_DOMAIN = b"freezer box v0"
+_DOMAIN = b"freezer-sdk/0/box\0"
 _SIGNED = 16 + 64
 
 
@@ -31,6 +32,9 @@ class BoxKeys(Protocol):
     @property
     def epoch(self) -> int:
         """The newest epoch."""
+
+    def meta_hash_key(self) -> bytes:
+        """The key that meta blobs are named with."""
 
     def index_key(self, epoch: int) -> bytes:
         """The key of tables and indexes."""
@@ -47,7 +51,8 @@ def seal_box(keys: BoxKeys, kind: int, body: bytes) -> bytes:
     context = _DOMAIN + bytes((kind,))
     signature = keys.sign(context, body)
     plain = b"".join((keys.slot_id, signature, body))
-    salt = os.urandom(32)
+    # the salt depends on the content too, so that repeated randomness does no harm
+    salt = blob_id(keys.meta_hash_key(), os.urandom(32) + context + plain)
     head = HEADER.pack(MAGIC, VERSION, kind, 0, len(plain) + TAG_SIZE, keys.epoch, salt)
     key = hkdf(keys.index_key(keys.epoch), salt=salt, info=context + keys.repository_id)
     return head + bytes(Aead(key).seal(0, plain, context + keys.repository_id + head))

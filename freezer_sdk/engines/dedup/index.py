@@ -268,12 +268,19 @@ class BlobIndex:
 
     def find(self, kind: Kind, blob: bytes) -> Place | None:
         """Where a blob lies, preferring packs that are not condemned."""
+        condemned = self.condemned
         best: Place | None = None
-        for section, row in self._hits(kind, blob):
-            place = section.place(row)
-            if place.pack not in self.condemned:
-                return place
-            best = place
+        known = self._small[kind].get(blob)
+        if known is not None:
+            best = known[0].place(known[1])
+            if best.pack not in condemned:
+                return best
+        for section in self._large[kind]:
+            row = section.find(blob)
+            if row >= 0:
+                best = section.place(row)
+                if best.pack not in condemned:
+                    return best
         return best
 
     def reusable(self, kind: Kind, blob: bytes) -> bool:
@@ -286,15 +293,6 @@ class BlobIndex:
     def packs(self, kind: Kind) -> set[bytes]:
         """All packs of a kind that have a place in a section."""
         return {pack for section in self.sections if section.kind is kind for pack in section.packs}
-
-    def _hits(self, kind: Kind, blob: bytes) -> Iterator[tuple[Section, int]]:
-        known = self._small[kind].get(blob)
-        if known is not None:
-            yield known
-        for section in self._large[kind]:
-            row = section.find(blob)
-            if row >= 0:
-                yield section, row
 
 
 __all__ = ["BlobIndex", "PackRows", "Place", "Section", "box_size", "decode_section", "encode_index", "section_of"]

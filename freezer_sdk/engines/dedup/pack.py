@@ -49,7 +49,7 @@ class OpenPack:
         # the salt depends on the first content, so that repeated randomness does no harm
         digest = hashlib.sha256(b"".join(first_ids)).digest()
         self.kind, self.run, self.memory = kind, run, memory
-        self.salt = hkdf(os.urandom(32), salt=digest, info=b"freezer pack salt v0")
+        self.salt = hkdf(os.urandom(32), salt=digest, info=b"freezer-sdk/0/pack-salt\0")
         self.key = segment.pack_key(run.key, self.salt, repository_id)
         self.rows: list[SegmentRow] = []
         self.size = self.missing = 0

@@ -75,6 +75,9 @@ class BlobReader:
         Raises:
             IntegrityError: no index knows it.
         """
+        place = self.index.find(kind, blob) if kind in self._asked else None
+        if place is not None:
+            return place
         with self._lock:
             self.load_index(kind)
             place = self.index.find(kind, blob)

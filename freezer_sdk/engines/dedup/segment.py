@@ -19,7 +19,7 @@ VERSION = 0
 HEADER = struct.Struct("<4sBBHIII32s80s")
 """magic, version, kind, reserved, ciphertext length, epoch, counter, salt of the pack, sealed run key."""
 
-_DOMAIN = b"freezer segment v0"
+_DOMAIN = b"freezer-sdk/0/segment\0"
 _USUAL_FRAME = 1 << 21
 _RAW_IS_AS_GOOD = 0.97  # compressed no smaller than this share: stored as it is
 
