@@ -393,8 +393,7 @@ class TreeScan:
         extents = None if found is None or dense or len(found) > _MOST_EXTENTS else split_extents(found)
         if extents is None:
             extras = [fact for fact in extras if fact[0] != Extra.EXTENTS]
-            content, read, tag = self.chunks(raw.readinto, size)
-            return content, read, [*extras, *tag]
+            extents = [(0, size)]  # and no further: a file may grow faster than it is read
         reader = _ExtentReader(fd, raw, extents)
         content, _read, tag = self.chunks(reader.readinto, size)
         return content, size if reader.complete else reader.position, [*extras, *tag]
