@@ -76,9 +76,7 @@ class FreezerApp(App):
         """Runs one command line and gives the exit code; writes messages about what went wrong."""
         self.options = self.parser.parse_args(argv)
         try:
-            code = self.run_subcommand(self.options.words)
-            self.stdout.flush()
-            return code
+            return self.run_subcommand(self.options.words)
         except HelpExit:
             return 0
         except (BrokenPipeError, KeyboardInterrupt):
@@ -104,7 +102,7 @@ class FreezerApp(App):
             command.arguments = arguments
             arguments = command.prepare(arguments)
         parser = command.get_parser(f"{self.NAME} {name}")
-        parsed = parser.parse_args(arguments)
+        parsed = parser.parse_intermixed_args(arguments)  # `create PATH --name N PATH` is no mistake
         words = self.options.words
         self.options = merge_global_options(self.options, parsed)
         self.options.words = words

@@ -13,7 +13,13 @@ from cliff import _argparse, command, lister, show
 from stevedore import ExtensionManager
 from stevedore.extension import Extension
 
-from freezer_cli.formatters import CSVSingleFormatter, StreamingJSONFormatter, TextFormatter
+from freezer_cli.formatters import (
+    CSVSingleFormatter,
+    NumbersTableFormatter,
+    Right,
+    StreamingJSONFormatter,
+    TextFormatter,
+)
 from freezer_cli.global_options import add_global_options
 from freezer_cli.settings import Settings
 from freezer_cli.text import is_terminal, printable
@@ -114,7 +120,9 @@ class Column:
     def cell(self, value: Any) -> str:
         """The text of a table cell."""
         shown = "" if value is None else self.human(value)
-        return printable(shown) if isinstance(shown, str) else "\n".join(printable(line) for line in shown)
+        if not isinstance(shown, str):
+            return "\n".join(printable(line) for line in shown)
+        return Right(shown) if isinstance(value, (int, float)) and not isinstance(value, bool) else printable(shown)
 
 
 def columns_of(names: Iterable[str], *, extra: bool = False) -> tuple[Column, ...]:
@@ -183,7 +191,9 @@ class ListCommand(_Output, lister.Lister):
     """Base of commands that print rows: ``take_action`` gives columns and documents."""
 
     def _load_formatter_plugins(self) -> ExtensionManager[Any]:
-        return with_formatters(super()._load_formatter_plugins(), json=StreamingJSONFormatter())
+        return with_formatters(
+            super()._load_formatter_plugins(), json=StreamingJSONFormatter(), table=NumbersTableFormatter()
+        )
 
     def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[Any], data: Iterable[Any]) -> int:
         """Prints the rows."""

@@ -10,7 +10,9 @@ from typing import Any, BinaryIO, TextIO, cast
 
 from cliff.formatters.base import ListFormatter, SingleFormatter
 from cliff.formatters.json_format import JSONFormatter
+from cliff.formatters.table import TableFormatter
 
+from freezer_cli.text import printable
 from freezer_sdk.errors import ConfigurationError
 
 
@@ -32,6 +34,19 @@ class StreamingJSONFormatter(JSONFormatter):
             stdout.write(separator + item)
             separator = ",\n"
         stdout.write("[]\n" if separator == "[\n" else "\n]\n")
+
+
+class Right(str):
+    """Text that a table aligns to the right: numbers for people."""
+
+    __slots__ = ()
+
+
+class NumbersTableFormatter(TableFormatter):
+    """cliff's table, with numbers for people aligned as numbers."""
+
+    def __init__(self) -> None:
+        self.ALIGNMENTS = {**TableFormatter.ALIGNMENTS, Right: "r"}
 
 
 class CSVSingleFormatter(SingleFormatter):
@@ -75,7 +90,7 @@ class TextFormatter(SingleFormatter):
     ) -> None:
         """Writes the lines."""
         for line in self._render(dict(zip(column_names, data, strict=True))):
-            stdout.write(line + "\n")
+            stdout.write(printable(line) + "\n")
 
 
 def binary(stdout: TextIO) -> BinaryIO:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
 
 BROKEN_PIPE = 141  # as a shell reports death by SIGPIPE
 INTERRUPTED = 130
+FAILED = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         os.environ.pop("FREEZER_PASSWORD", None)  # programs that are started have no business with it
     try:
-        return _run(list(sys.argv[1:] if argv is None else argv), environ)
+        code = _run(list(sys.argv[1:] if argv is None else argv), environ)
+        return _flush() or code
     except SystemExit as error:  # argparse: wrong arguments, or help and version
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except BrokenPipeError:
@@ -39,7 +42,6 @@ def _run(arguments: list[str], environ: Mapping[str, str]) -> int:
         from importlib.metadata import version
 
         print(f"freezer {version('freezer-sdk')}")
-        sys.stdout.flush()
         return 0
     from freezer_cli import signals
     from freezer_cli.app import FreezerApp
@@ -50,12 +52,27 @@ def _run(arguments: list[str], environ: Mapping[str, str]) -> int:
     return FreezerApp(environ).run(arguments)
 
 
-def _silence_stdout() -> None:
-    """Keeps the interpreter from complaining about the closed pipe when it flushes at exit."""
+def _flush() -> int:
+    """Makes sure that the output has arrived; a full disk must not look like success.
+
+    Raises:
+        BrokenPipeError: nobody reads it.
+    """
     try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(f"error: cannot write the output: {error.strerror}", file=sys.stderr)
+        _silence_stdout()
+        return FAILED
+    return 0
+
+
+def _silence_stdout() -> None:
+    """Keeps the interpreter from complaining when it flushes at exit."""
+    with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):
-        pass
 
 
 if __name__ == "__main__":

@@ -78,11 +78,7 @@ def report_error(error: Exception, options: argparse.Namespace, stderr: TextIO, 
     """
     if options.debug:
         traceback.print_exception(error, file=stderr)
-    if isinstance(error, FreezerError):
-        message, hint, name, code = error.message, error.hint, error.code, error.exit_code
-    else:
-        message, name, code = f"unexpected {type(error).__name__}: {error}", "unexpected", _FAILED
-        hint = "this is a defect of freezer: --debug shows where"
+    message, hint, name, code = _explain(error)
     print(f"error: {printable(message)}", file=stderr)
     if hint:
         print(f"hint: {printable(hint)}", file=stderr)
@@ -91,6 +87,16 @@ def report_error(error: Exception, options: argparse.Namespace, stderr: TextIO, 
         document = {"event": "error", "code": name, "message": plain(message), "hint": plain(hint), "exit_code": code}
         print(json.dumps(document), file=events, flush=True)
     return code
+
+
+def _explain(error: Exception) -> tuple[str, str | None, str, int]:
+    """Message, hint, code name and exit code of an error."""
+    if isinstance(error, FreezerError):
+        return error.message, error.hint, error.code, error.exit_code
+    if isinstance(error, OSError):  # the output cannot be written; all else is wrapped where it happens
+        return f"{error.strerror or error}", None, "system", _FAILED
+    defect = "this is a defect of freezer: --debug shows where"
+    return f"unexpected {type(error).__name__}: {error}", defect, "unexpected", _FAILED
 
 
 def log_to_file(level: int, message: str) -> None:

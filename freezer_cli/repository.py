@@ -10,7 +10,7 @@ from typing import Any
 from freezer_cli.base import Column, ResultCommand, Row, ShowCommand
 from freezer_cli.documents import plain
 from freezer_cli.repository_command import RepositoryCommand
-from freezer_cli.text import human_count, human_size
+from freezer_cli.text import human_count, human_iso, human_size
 
 LOG = logging.getLogger("freezer")
 
@@ -19,13 +19,19 @@ def _facts(value: Any) -> list[str]:
     return [f"{key}: {item}" for key, item in value.items()]
 
 
+def _kinds(value: Any) -> list[str]:
+    return [
+        f"{kind}: {human_count(each['objects'])} objects, {human_size(each['bytes'])}" for kind, each in value.items()
+    ]
+
+
 INFO = (
     Column("id", "ID"),
     Column("location", "Location"),
     Column("engine", "Engine"),
     Column("version", "Format version"),
     Column("encrypted", "Encrypted", lambda value: "yes" if value else "NO"),
-    Column("created", "Created"),
+    Column("created", "Created", human_iso),
     Column("role", "Role"),
     Column("features", "Features", ", ".join),
     Column("details", "Details", _facts),
@@ -36,7 +42,7 @@ STATS = (
     Column("stored_bytes", "Stored", human_size),
     Column("blobs", "Blobs", human_count),
     Column("raw_bytes", "Before compression", human_size),
-    Column("by_kind", "By kind", _facts),
+    Column("by_kind", "By kind", _kinds),
 )
 
 

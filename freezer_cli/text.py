@@ -50,6 +50,11 @@ def human_time(time: datetime) -> str:
     return time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def human_iso(time: str) -> str:
+    """Local time, to the second, from ISO 8601."""
+    return human_time(datetime.fromisoformat(time))
+
+
 def human_duration(seconds: float) -> str:
     """``75.2`` -> ``1 min 15 s``."""
     if seconds < 60:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from freezer_cli.base import Column, columns_of
-from freezer_cli.text import human_count, human_duration, human_size, human_time
-
-
-def _time(value: str) -> str:
-    return human_time(datetime.fromisoformat(value))
+from freezer_cli.text import human_count, human_duration, human_iso, human_size
 
 
 def _short(value: str) -> str:
@@ -27,7 +22,7 @@ def _problems(value: Any) -> list[str]:
 
 LISTED = (
     Column("id", "ID", _short),
-    Column("time", "Time", _time),
+    Column("time", "Time", human_iso),
     Column("host", "Host"),
     Column("name", "Name"),
     Column("mode", "Mode"),
@@ -98,7 +93,7 @@ ENTRY = (
     ),
 )
 
-FOUND = (Column("backup", "Backup", _short), Column("time", "Time", _time), *ENTRY)
+FOUND = (Column("backup", "Backup", _short), Column("time", "Time", human_iso), *ENTRY)
 """An entry, and the backup that it was found in."""
 
 CHANGE = (

@@ -28,5 +28,10 @@ class DeleteBackups(RepositoryCommand, ListCommand):
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[Any], Iterable[Any]]:
         """Forgets, and lists what was forgotten."""
         forgotten = self.open(parsed_args).forget(parsed_args.backups)
-        quiet = self.app.options.quiet and parsed_args.formatter == "table"
-        return BACKUP_ROW, [] if quiet else [backup_document(backup) for backup in forgotten]
+        return BACKUP_ROW, [backup_document(backup) for backup in forgotten]
+
+    def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[Any], data: Iterable[Any]) -> int:
+        """Prints what was forgotten, unless nobody wants to know."""
+        if self.app.options.quiet and parsed_args.formatter == "table":
+            return 0
+        return super().produce_output(parsed_args, column_names, data)

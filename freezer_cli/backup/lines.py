@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from freezer_cli.text import human_time, printable_path
+from freezer_cli.text import human_iso, human_time, printable_path
 
 Line = list[str | bytes]
 """Pieces of a line; bytes are file names."""
@@ -46,7 +46,7 @@ def entry_line(row: Mapping[str, Any]) -> Line:
 
 def found_line(row: Mapping[str, Any]) -> Line:
     """The backup, and the path in it."""
-    return [f"{row['backup'][:8]}  {human_time(datetime.fromisoformat(row['time']))}  ", exact(row, "path")]
+    return [f"{row['backup'][:8]}  {human_iso(row['time'])}  ", exact(row, "path")]
 
 
 def change_line(row: Mapping[str, Any]) -> Line:

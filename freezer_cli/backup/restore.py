@@ -8,12 +8,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from freezer_cli.backup.choice import add_choice, choose, selector
+from freezer_cli.backup.lines import exact
 from freezer_cli.base import ResultCommand, Row, columns_of
 from freezer_cli.documents import restore_document
 from freezer_cli.operation import PARTIAL, running
 from freezer_cli.priority import add_priority_options, apply_priority
 from freezer_cli.repository_command import RepositoryCommand
-from freezer_cli.text import human_count, human_duration, human_size
+from freezer_cli.text import human_count, human_duration, human_size, printable_path
 from freezer_sdk.model import Layout, Overwrite, Status
 
 _COLUMNS = columns_of(
@@ -104,7 +105,7 @@ class RestoreBackup(RepositoryCommand, ResultCommand):
     def summary(self, document: Row) -> Iterable[str]:
         """The plan, or what was done."""
         for action in document["plan"]:
-            yield f"{action['action']:<8} {action['path']}"
+            yield f"{action['action']:<8} {printable_path(exact(action, 'path'))}"
         verb = "would restore" if self.dry_run else "restored"
         yield (
             f"{verb} {human_count(document['files'])} files ({human_size(document['bytes'])}) and "
