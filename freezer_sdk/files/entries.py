@@ -120,14 +120,18 @@ class EntryWriter:
             fd = os.open(name, _IN_PLACE, dir_fd=folder.fd)
         except OSError:
             return None
-        st = os.fstat(fd)
-        if not stat.S_ISREG(st.st_mode) or st.st_nlink > 1:  # another name may lie outside of the target
+        try:
+            st = os.fstat(fd)
+            if stat.S_ISREG(st.st_mode) and st.st_nlink == 1:  # another name may lie outside of the target
+                os.fchmod(fd, 0o600)
+                if sparse:
+                    os.ftruncate(fd, 0)  # what is to be a hole may be data now
+                return fd
+        except BaseException:
             os.close(fd)
-            return None
-        os.fchmod(fd, 0o600)
-        if sparse:
-            os.ftruncate(fd, 0)  # what is to be a hole may be data now
-        return fd
+            raise
+        os.close(fd)
+        return None
 
     def special(self, path: bytes, item: Item) -> None:
         """Restores a symbolic link, FIFO, socket or device.
@@ -173,7 +177,7 @@ class EntryWriter:
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise self._explain(path, error) from error
-                self._report.warn(path, "hardlink", f"stored as a file of its own: {error.strerror}")
+                self._report.warn(path, "hardlink", f"restored as a file of its own: {error.strerror}")
             else:
                 return
             finally:

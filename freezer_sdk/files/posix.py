@@ -6,7 +6,8 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 try:
@@ -45,10 +46,42 @@ def effective_user() -> tuple[int, int]:
     return 0, 0
 
 
-def sync() -> None:
-    """Asks the kernel to write out what other programs wrote."""
-    if hasattr(os, "sync"):
-        os.sync()
+def sync(paths: Iterable[bytes], *, patience: float) -> bool:
+    """Asks the kernel to write out what was written to the file systems of these paths.
+
+    Args:
+        patience: seconds to wait; while others go on writing, a sync may take for ever.
+
+    Returns:
+        Whether it was done in time; if not, it goes on by itself.
+    """
+    worker = threading.Thread(target=_sync_file_systems, args=(tuple(paths),), name="freezer-sync", daemon=True)
+    worker.start()
+    worker.join(patience)
+    return not worker.is_alive()
+
+
+def _sync_file_systems(paths: Sequence[bytes]) -> None:
+    import ctypes
+
+    syncfs = getattr(ctypes.CDLL(None), "syncfs", None) if sys.platform.startswith("linux") else None
+    if syncfs is None:
+        if hasattr(os, "sync"):
+            os.sync()
+        return
+    done: set[int] = set()
+    for path in paths:
+        try:
+            fd = os.open(path if os.path.isdir(path) else os.path.dirname(path), READ_DIRECTORY)
+        except OSError:
+            continue  # reading will say what is wrong with it
+        try:
+            device = os.fstat(fd).st_dev
+            if device not in done:
+                done.add(device)
+                syncfs(fd)
+        finally:
+            os.close(fd)
 
 
 def open_regular(name: bytes, *, dir_fd: int | None, follow: bool = False) -> int:

@@ -17,6 +17,7 @@ from freezer_sdk.options import Option
 from freezer_sdk.streams.process import ProcessReader, open_descriptor
 
 _STDIN = 0
+_SYNC_PATIENCE = 10.0
 
 
 class FilesystemMode(Mode):
@@ -31,7 +32,8 @@ class FilesystemMode(Mode):
         exclude_caches: leave out the content of directories tagged by a ``CACHEDIR.TAG``.
         one_file_system: stay on the file systems that the roots lie on.
         follow: see :class:`~freezer_sdk.files.scan.Follow`.
-        sync: have the kernel write out first what other programs wrote.
+        sync: have the kernel write out first what other programs wrote to these file systems; waits ten
+            seconds at most.
         stdin: name under which standard input is stored.
         command: name under which the output of ``command_arguments`` is stored.
 
@@ -116,7 +118,7 @@ class FilesystemMode(Mode):
                 "nothing to back up", hint="name files or directories, --stdin NAME, or --command NAME -- PROGRAM ..."
             )
         if self._paths and self._sync:
-            posix.sync()
+            posix.sync(map(_root, self._paths), patience=_SYNC_PATIENCE)
         yield Protected(sources=sources, excludes=tuple(os.fsdecode(line) for line in lines))
 
     def _tree(self, patterns: Patterns) -> LocalTree:

@@ -97,10 +97,10 @@ class ProcessReader:
         """
         filled = 0
         while filled < len(buffer) and not self._done:
-            for key, _ in self._selector.select():
-                if key.fileobj is self._stderr:
-                    self._read_errors()
-                    continue
+            ready = [key.fileobj for key, _ in self._selector.select()]
+            if self._stderr in ready:
+                self._read_errors()
+            if self._output in ready:
                 count = os.readv(self._output.fileno(), [buffer[filled:]])
                 filled += count
                 if not count:
@@ -108,7 +108,7 @@ class ProcessReader:
         return filled
 
     def _read_errors(self) -> bool:
-        """Keeps the end of what the program says; whether it may say more."""
+        """Reads what the program says and keeps the end of it; whether it may say more."""
         said = os.read(self._stderr.fileno(), 65536)
         self._errors = (self._errors + said)[-2 * _TAIL :]
         if not said:

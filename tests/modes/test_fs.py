@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from freezer_sdk.errors import CommandFailed, ConfigurationError
+from freezer_sdk.files import posix
 from freezer_sdk.modes.base import Enter, Stream, Tree
 from freezer_sdk.modes.fs import FilesystemMode
 from freezer_sdk.options import validate
@@ -120,8 +123,6 @@ def test_standard_input(tmp_path: Path) -> None:
         "        buffer = memoryview(bytearray(100)); count = reader.readinto(buffer)\n"
         "        print(protected.sources[0].name, bytes(buffer[:count]))\n"
     )
-    import subprocess
-
     done = subprocess.run([sys.executable, "-c", code], input=b"from a pipe", capture_output=True, check=True)
     assert done.stdout == b"piped b'from a pipe'\n"
 
@@ -148,9 +149,18 @@ def test_nothing_to_back_up() -> None:
 
 
 def test_the_system_is_asked_to_write_first_unless_told_not_to(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
-    monkeypatch.setattr(os, "sync", lambda: calls.append("sync"))
+    asked: list[list[bytes]] = []
+    monkeypatch.setattr(posix, "sync", lambda paths, patience: asked.append(list(paths)))
     for values in ({}, {"sync": False}):
-        with make(paths=[home], **values).protect():
+        with make(paths=[home, home / "sub"], **values).protect():
             pass
-    assert calls == ["sync"]
+    assert asked == [[os.fsencode(home), os.fsencode(home / "sub")]]
+
+
+def test_a_sync_is_waited_for_but_not_for_ever(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [os.fsencode(home / "keep.txt"), b"/nowhere/at/all", os.fsencode(home)]
+    assert posix.sync(paths, patience=60)
+    release = threading.Event()
+    monkeypatch.setattr(posix, "_sync_file_systems", lambda paths: release.wait(60))
+    assert not posix.sync(paths, patience=0.05)
+    release.set()
