@@ -198,24 +198,23 @@ def test_unreadable_and_vanishing_files_make_it_partial(url: str, source: Path, 
 def test_growing_file_is_reported(url: str, tmp_path: Path) -> None:
     path = tmp_path / "source" / "log"
     path.parent.mkdir()
-    path.write_bytes(b"0" * (8 << 20))
-    stop = threading.Event()
-
-    def grow() -> None:
-        with path.open("ab", buffering=0) as file:
-            for _ in range(16_384):
-                if stop.is_set():
-                    return
-                file.write(b"1" * 4096)
-
-    writer = threading.Thread(target=grow)
-    writer.start()
+    path.write_bytes(random.Random(3).randbytes(48 << 20))
+    grow = (
+        "import sys, time\n"
+        "with open(sys.argv[1], 'ab', buffering=0) as file:\n"
+        "    print('growing', flush=True)\n"
+        "    for _ in range(60_000):\n"
+        "        file.write(b'1' * 256); time.sleep(0.0005)\n"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", grow, str(path)], stdout=subprocess.PIPE, text=True)
     try:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "growing\n"
         with Freezer(url, password=PASSWORD, create=True) as freezer:
             backup = freezer.backup(path.parent)
     finally:
-        stop.set()
-        writer.join()
+        writer.kill()
+        writer.communicate()
     assert backup.status is Status.PARTIAL
     assert [p.kind for p in backup.problems] == ["changed"]
     with Freezer(url, password=PASSWORD) as freezer:

@@ -42,7 +42,16 @@ class BoxKeys(Protocol):
     def sign(self, context: bytes, payload: bytes) -> bytes:
         """64 bytes."""
 
-    def check(self, signer: bytes, context: bytes, payload: bytes, signature: bytes, *, role: Role) -> None:
+    def check(
+        self,
+        signer: bytes,
+        context: bytes,
+        payload: bytes,
+        signature: bytes,
+        *,
+        role: Role,
+        epoch: int | None = None,
+    ) -> None:
         """Raises IntegrityError unless valid."""
 
 
@@ -89,5 +98,5 @@ def open_box(keys: BoxKeys, kind: int, data: Buffer) -> bytes:
     key = hkdf(keys.index_key(epoch), salt=salt, info=context + keys.repository_id)
     plain = bytes(Aead(key).open(0, view[HEADER.size :], context + keys.repository_id + head))
     body = plain[_SIGNED:]
-    keys.check(plain[:16], context, body, plain[16:_SIGNED], role=Role.WRITER)
+    keys.check(plain[:16], context, body, plain[16:_SIGNED], role=Role.WRITER, epoch=epoch)
     return body
