@@ -102,7 +102,8 @@ class FreezerApp(App):
             command.arguments = arguments
             arguments = command.prepare(arguments)
         parser = command.get_parser(f"{self.NAME} {name}")
-        parsed = parser.parse_intermixed_args(arguments)  # `create PATH --name N PATH` is no mistake
+        # `create PATH --name N PATH` is no mistake; intermixed parsing loses what follows --
+        parsed = parser.parse_args(arguments) if "--" in arguments else parser.parse_intermixed_args(arguments)
         words = self.options.words
         self.options = merge_global_options(self.options, parsed)
         self.options.words = words

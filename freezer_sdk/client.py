@@ -24,6 +24,7 @@ from freezer_sdk.model import (
     BackupOptions,
     Change,
     Entry,
+    EntryType,
     EventHandler,
     Layout,
     Overwrite,
@@ -291,7 +292,7 @@ class Freezer:
         """
         identifier, path = select.split_selector(selector)
         backup = self.find_backup(identifier, name=name, host=host, tags=tags, at=at)
-        return backup, None if path is None else os.fsdecode(select.absolute_path(backup, path))
+        return backup, None if path is None else os.fsdecode(self._absolute(backup, path))
 
     def entries(self, backup: str, path: str | bytes | None = None, *, recursive: bool = True) -> Iterator[Entry]:
         """What a backup holds, parents before what is in them.
@@ -312,7 +313,7 @@ class Freezer:
     def find(
         self, pattern: str, *, backups: Sequence[str] = (), ignore_case: bool = False
     ) -> Iterator[tuple[Backup, Entry]]:
-        """Entries whose path fits a pattern, in chosen backups or in all, the oldest backup first.
+        """Entries whose path fits a pattern, in chosen backups or in all readable ones, the oldest backup first.
 
         Args:
             pattern: a glob. ``*.conf`` is for names, ``/etc/**/*.conf`` for whole paths, ``ssh/*.conf`` for ends
@@ -325,7 +326,8 @@ class Freezer:
         """
         matches = select.entry_matcher(pattern, ignore_case=ignore_case)
         everything = self._all()
-        chosen = self._chosen(everything, backups) if _listed(backups) else everything
+        readable = [backup for backup in everything if backup.status is not Status.DAMAGED]
+        chosen = self._chosen(everything, backups) if _listed(backups) else readable
         return (
             (backup, entry) for backup in chosen for entry in self._walk(backup, None, recursive=True) if matches(entry)
         )
@@ -543,10 +545,19 @@ class Freezer:
         if path is not None and inside is not None:
             raise ConfigurationError(f"two paths are given: {inside!r} and {os.fsdecode(path)!r}")
         if path is not None:
-            inside = os.fsdecode(select.absolute_path(backup, path))
+            inside = os.fsdecode(self._absolute(backup, path))
         if inside is None or (inside == "/" and "/" not in backup.paths):  # all roots lie below it
             return backup, None
         return backup, os.fsencode(inside)
+
+    def _absolute(self, backup: Backup, path: str | bytes) -> bytes:
+        """An absolute path; a relative one lies below the one root, or beside it when that is a file or a stream."""
+        roots = backup.paths
+        if len(roots) == 1 and not os.fsencode(path).startswith(b"/"):
+            root = next(self._walk(backup, os.fsencode(roots[0]), recursive=False), None)
+            if root is not None and root.type is not EntryType.DIRECTORY:
+                roots = (os.path.dirname(roots[0]),)
+        return select.absolute_path(path, roots)
 
     def _walk(self, backup: Backup, path: bytes | None, *, recursive: bool = True) -> Iterator[Entry]:
         repository = self._opened()
