@@ -127,30 +127,23 @@ def _latest(backups: Sequence[Backup], wanted: BackupFilter, this_host: str) -> 
     return max(found, key=lambda backup: (backup.time, backup.id))
 
 
-def absolute_path(backup: Backup, path: str | bytes) -> bytes:
+def absolute_path(path: str | bytes, roots: Sequence[str]) -> bytes:
     """The recorded absolute path that is meant: absolute already, or below the one root.
 
     Raises:
-        ConfigurationError: it holds ``..`` or NUL, or is relative and the backup has several roots.
+        ConfigurationError: it holds ``..`` or NUL, or is relative and there are several roots.
     """
     text = os.fsdecode(path)
     parts = [part for part in text.split("/") if part not in ("", ".")]
     if ".." in parts or "\0" in text:
         raise ConfigurationError(f"{text!r} cannot be a path inside a backup")
     if not text.startswith("/"):
-        roots = backup.paths or ("/",)
         if len(roots) > 1:
             raise ConfigurationError(
-                f"{text!r} could lie below several roots of backup {backup.short_id}",
-                hint=f"give an absolute path; the roots are {_some(roots)}",
+                f"{text!r} could lie below several roots", hint=f"give an absolute path; the roots are {_some(roots)}"
             )
-        parts = [part for part in roots[0].split("/") if part] + parts
+        parts = [part for root in roots for part in root.split("/") if part] + parts
     return os.fsencode("/" + "/".join(parts))
-
-
-def is_inside(path: bytes, folder: bytes) -> bool:
-    """Whether an absolute path is the folder, or lies below it."""
-    return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
 
 
 def entry_matcher(pattern: str, *, ignore_case: bool = False) -> Callable[[Entry], bool]:

@@ -102,3 +102,8 @@ def test_version() -> None:
     from importlib.metadata import version
 
     assert freezer_sdk.__version__ == version("freezer-sdk")
+
+
+def test_the_library_can_be_imported_where_posix_modules_are_absent() -> None:
+    absent = "import sys; sys.modules.update(dict.fromkeys(['fcntl', 'grp', 'pwd', 'resource'])); "
+    assert "freezer_sdk.client" in modules_after(absent + "from freezer_sdk import Freezer, list_plugins, open_storage")
