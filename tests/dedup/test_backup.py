@@ -91,7 +91,8 @@ def test_second_run_opens_no_file(url: str, source: Path) -> None:
             sys.addaudithook(lambda event, args: opened.append(args) if event == "open" else None)
             freezer.backup(source)
         names = {name for _base, _dirs, files in os.walk(source) for name in files}
-        print([a for a in opened if isinstance(a[0], (str, bytes)) and os.path.basename(os.fsdecode(a[0])) in names])
+        print([a for a in opened if isinstance(a[0], (str, bytes)) and not (a[2] or 0) & os.O_DIRECTORY
+               and os.path.basename(os.fsdecode(a[0])) in names])
         """
     )
     run = subprocess.run(

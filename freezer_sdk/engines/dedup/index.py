@@ -253,6 +253,7 @@ class BlobIndex:
         self.sections: list[Section] = []
         self._large: dict[Kind, list[Section]] = {Kind.DATA: [], Kind.META: []}
         self._small: dict[Kind, dict[bytes, tuple[Section, int]]] = {Kind.DATA: {}, Kind.META: {}}
+        self._again: dict[bytes, list[tuple[Section, int]]] = {}  # blobs of small sections that have more places
 
     def add(self, section: Section) -> None:
         """Takes in a section."""
@@ -263,8 +264,13 @@ class BlobIndex:
         small = self._small[section.kind]
         for row, blob in enumerate(section.blob_ids()):
             known = small.get(blob)
-            if known is None or known[0].pack(known[1]) in self.condemned:
+            if known is None:
                 small[blob] = (section, row)
+            elif known[0].pack(known[1]) in self.condemned:
+                small[blob] = (section, row)
+                self._again.setdefault(blob, []).append(known)
+            else:
+                self._again.setdefault(blob, []).append((section, row))
 
     def find(self, kind: Kind, blob: bytes) -> Place | None:
         """Where a blob lies, preferring packs that are not condemned."""
@@ -282,6 +288,13 @@ class BlobIndex:
                 if best.pack not in condemned:
                     return best
         return best
+
+    def places(self, kind: Kind, blob: bytes) -> list[Place]:
+        """Everywhere a blob lies: when one place is damaged or gone, another may not be."""
+        known = self._small[kind].get(blob)
+        rows = [] if known is None else [known, *self._again.get(blob, ())]
+        rows += [(section, row) for section in self._large[kind] if (row := section.find(blob)) >= 0]
+        return [section.place(row) for section, row in rows if section.kind is kind]
 
     def reusable(self, kind: Kind, blob: bytes) -> bool:
         """Whether a new backup may rely on a stored copy."""

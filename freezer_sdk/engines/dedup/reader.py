@@ -97,6 +97,31 @@ class BlobReader:
             IntegrityError: damaged or missing; StorageError.
         """
         place = self.place(kind, blob)
+        try:
+            return self._get(kind, blob, place)
+        except IntegrityError as error:
+            return self.elsewhere(kind, blob, place, error)
+
+    def elsewhere(self, kind: Kind, blob: bytes, failed: Place, error: IntegrityError) -> bytes:
+        """A blob from another place than the one that is damaged or gone.
+
+        Args:
+            error: what is raised when there is none.
+
+        Raises:
+            IntegrityError: no place is whole; StorageError.
+        """
+        with self._lock:
+            self.load_index(kind, again=True)
+            places = [place for place in self.index.places(kind, blob) if place != failed]
+        for place in places:
+            try:
+                return self._get(kind, blob, place)
+            except IntegrityError:
+                continue
+        raise error
+
+    def _get(self, kind: Kind, blob: bytes, place: Place) -> bytes:
         with self._lock:
             found = self._cache.get((place.pack, place.offset))
             if found is not None:

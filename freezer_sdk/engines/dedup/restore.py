@@ -21,7 +21,7 @@ from freezer_sdk.engines.dedup.select import Selection
 from freezer_sdk.engines.dedup.tree import Node, TreeReader, get_extra, not_descended, split_extents
 from freezer_sdk.errors import FreezerError, IntegrityError, RestoreError
 from freezer_sdk.files.target import Decision, FileWriter, Item, RestoreTarget
-from freezer_sdk.model import Event, Problem, RestoreOptions, RestoreResult
+from freezer_sdk.model import Buffer, Event, Problem, RestoreOptions, RestoreResult
 from freezer_sdk.modes.base import FLAG_INCOMPLETE, Extra
 from freezer_sdk.streams.pool import WorkerPool
 
@@ -266,26 +266,37 @@ class Restore:
         self._fetch(self._small)
 
     def _segment(self, pieces: list[_Small | _Piece]) -> None:
+        failure: IntegrityError | None = None
+        view = memoryview(b"")
         try:
             view = memoryview(self._blobs.segment(pieces[0].place).raw)
         except IntegrityError as error:
-            for piece in pieces:
-                self._piece_failed(piece, error)
-            return
+            failure = error
         for piece in pieces:
-            place = piece.place
-            data = view[place.start : place.start + place.length]
             try:
-                self._blobs.check(Kind.DATA, piece.blob, data, place)
-                if isinstance(piece, _Small):
-                    self._target.write_file(piece.path, piece.item, data)
-                else:
-                    self._write(piece, data)
-                    self._piece_done(piece.file)
+                self._restore_piece(piece, self._content(piece, view, failure))
             except (IntegrityError, RestoreError, OSError) as error:
                 if getattr(error, "ends_restore", False):
                     raise
                 self._piece_failed(piece, error)
+
+    def _content(self, piece: _Small | _Piece, view: memoryview, failure: IntegrityError | None) -> Buffer:
+        place = piece.place
+        try:
+            if failure is not None:
+                raise failure
+            data = view[place.start : place.start + place.length]
+            self._blobs.check(Kind.DATA, piece.blob, data, place)
+            return data
+        except IntegrityError as error:
+            return self._blobs.elsewhere(Kind.DATA, piece.blob, place, error)
+
+    def _restore_piece(self, piece: _Small | _Piece, data: Buffer) -> None:
+        if isinstance(piece, _Small):
+            self._target.write_file(piece.path, piece.item, data)
+        else:
+            self._write(piece, memoryview(data))
+            self._piece_done(piece.file)
 
     def _piece_failed(self, piece: _Small | _Piece, error: BaseException) -> None:
         if isinstance(piece, _Small):

@@ -261,18 +261,33 @@ class Verification:
                 yield blob
 
     def _place(self, kind: Kind, blob: bytes) -> Place:
+        """A place that a blob can be read from.
+
+        Raises:
+            IntegrityError: there is none.
+        """
         place = self._index.find(kind, blob)
         if place is None:
             raise IntegrityError(f"blob {blob.hex()[:16]} is in no index")
-        size = self._sizes.get(place.pack)
-        if size is None:
-            raise IntegrityError(f"{pack_name(kind, place.pack)} is missing")
-        if place.offset + place.stored > size:
-            raise IntegrityError(f"{pack_name(kind, place.pack)} is cut short")
-        if (place.pack, place.offset) in self._damaged:
-            raise IntegrityError(f"its data in {pack_name(kind, place.pack)} are damaged")
+        fault = self._fault(place)
+        if fault is not None:
+            others = (other for other in self._index.places(kind, blob) if self._fault(other) is None)
+            found = next(others, None)
+            if found is None:
+                raise IntegrityError(fault)
+            place = found
         self._needed.setdefault(place.pack, set()).add(place.offset)
         return place
+
+    def _fault(self, place: Place) -> str | None:
+        size = self._sizes.get(place.pack)
+        if size is None:
+            return f"{pack_name(place.kind, place.pack)} is missing"
+        if place.offset + place.stored > size:
+            return f"{pack_name(place.kind, place.pack)} is cut short"
+        if (place.pack, place.offset) in self._damaged:
+            return f"its data in {pack_name(place.kind, place.pack)} are damaged"
+        return None
 
     # -- reports -------------------------------------------------------------------------------------------
 
