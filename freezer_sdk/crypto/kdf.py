@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import unicodedata
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +17,9 @@ MAX_MEMORY_KIB: Final = 1 << 20  # 1 GiB: what a hostile slot can make a reader 
 MAX_TIME: Final = 64
 MAX_LANES: Final = 64
 SALT_SIZE: Final = 16
+
+_one_at_a_time = threading.Lock()
+"""OpenSSL 4.0 hangs for ever when two threads derive with several lanes at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +79,8 @@ def argon2id(password: bytes, salt: bytes, params: Argon2Params, *, length: int 
     params.check()
     kdf = Argon2id(salt=salt, length=length, iterations=params.time, lanes=params.lanes, memory_cost=params.memory)
     try:
-        return kdf.derive(password)
+        with _one_at_a_time:
+            return kdf.derive(password)
     except MemoryError:
         raise UnsupportedFormat(f"Argon2id needs {params.memory // 1024} MiB of memory, which is not there") from None
 

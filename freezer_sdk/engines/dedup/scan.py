@@ -167,7 +167,7 @@ class TreeScan:
             content = self._leave(frame)
             if not stack:
                 return content, frame
-            self._child_done(stack[-1], frame.number, content)
+            self._child_done(stack[-1], frame, content)
         raise SourceUnreadable("the walk over the source ended early")
 
     def roots(self, tree: Tree, parent: Content | None) -> list[tuple[bytes, bytes, Content, Extras]]:
@@ -250,11 +250,14 @@ class TreeScan:
                 self._flag(frame, at, FLAG_INCOMPLETE)
             at = kinds.find(_DIR, at + 1)
 
-    def _child_done(self, frame: _Frame, number: int, content: Content) -> None:
-        if frame.same and frame.contents[number] == content:
+    def _child_done(self, frame: _Frame, child: _Frame, content: Content) -> None:
+        incomplete = child.directory.incomplete
+        if frame.same and frame.contents[child.number] == content and not incomplete:
             return
         self._thaw(frame)
-        frame.contents[number] = content
+        frame.contents[child.number] = content
+        if incomplete:
+            self._flag(frame, child.number, FLAG_INCOMPLETE)
 
     @staticmethod
     def _thaw(frame: _Frame) -> None:
@@ -328,9 +331,8 @@ class TreeScan:
 
     def _flag_racy(self, frame: _Frame, number: int, row: bytes) -> None:
         _mode, _uid, _gid, _flags, _size, mtime, ctime, _inode = STAT.unpack(row)
-        newest = max(mtime, ctime)
         coarse = not (mtime % 1_000_000_000 or ctime % 1_000_000_000)
-        if newest >= self._start_ns - (_COARSE if coarse else _TICK):
+        if ctime >= self._start_ns - (_COARSE if coarse else _TICK):
             self._flag(frame, number, FLAG_RACY)
 
     def _read_entry(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import stat
 import struct
 from collections.abc import Iterator, Mapping
@@ -105,6 +106,8 @@ class TreeReader:
                 yield path, node
                 if path == below:
                     base = len(stack)
+                elif below is not None and len(stack) == 1:
+                    base = 0  # several roots lie below a path that is none itself
                 if depth is not None and len(stack) - base >= depth:
                     continue
             if stat.S_ISDIR(node.attributes.mode) and node.content.ids:
@@ -158,6 +161,10 @@ def entry_of(path: bytes, node: Node, owners: Owners) -> Entry:
             facts[tag] = value
     device = facts.get(Extra.DEVICE)
     extents = facts.get(Extra.EXTENTS)
+    content = None
+    if stat.S_ISREG(attributes.mode):
+        inside = bytes((node.content.depth,)) + node.content.ids + (extents or b"")
+        content = hashlib.sha256(inside).digest()
     return Entry(
         path=path,
         type=_TYPES.get(stat.S_IFMT(attributes.mode), EntryType.FILE),
@@ -176,6 +183,7 @@ def entry_of(path: bytes, node: Node, owners: Owners) -> Entry:
         xattrs=tuple(xattrs),
         extents=tuple(split_extents(extents)) if extents is not None else None,
         incomplete=bool(attributes.flags & FLAG_INCOMPLETE),
+        content=content,
     )
 
 
