@@ -182,7 +182,8 @@ class Runner:
         command = [self.program, "backup", "create", str(source), "--name", "memory", "--quiet", *shlex.split(setting)]
         cost = run(group.wrap(command) if group else command, cwd=self.home, env=self.env, log=self.log)
         if cost.code:
-            print(f"exit code {cost.code}:{self.log.read_text(errors='replace')[-2000:]}", file=sys.stderr)
+            printed = self.log.read_text(errors="replace").rpartition("\n$ ")[2]
+            print(f"exit code {cost.code}: {printed[-2000:]}", file=sys.stderr)
         return Result(
             source=source.name,
             setting=setting,
