@@ -158,7 +158,8 @@ class Stream:
         name: recorded as ``/name``.
         open: gives the reader; leaving the context ends child processes.
         size: in bytes, when known.
-        extents: data ranges when known, else ``None``; what lies between is zero.
+        extents: data ranges when known, else ``None``: then the reader gives only the data, range after range, and
+            what lies between is zero.
         mtime_ns: recorded time; ``None``: the start of the backup.
     """
 

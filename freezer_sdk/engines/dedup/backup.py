@@ -105,6 +105,7 @@ class BackupRun:
         counts = scan.counts
         stats = BackupStats(
             **dataclasses.asdict(counts),
+            read_bytes=scan.read_bytes,
             added_bytes=writer.added_bytes,
             added_raw_bytes=writer.added_raw_bytes,
             duration=round(time.monotonic() - self._started, 3),
@@ -238,7 +239,7 @@ class BackupRun:
                 operation="backup",
                 path=path,
                 files=0 if counts is None else counts.files,
-                bytes=0 if counts is None else counts.bytes,
+                bytes=0 if self._scan is None else self._scan.seen_bytes,
                 added_bytes=0 if self._writer is None else self._writer.added_bytes,
             )
         )

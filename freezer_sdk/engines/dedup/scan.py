@@ -7,15 +7,13 @@ import stat
 import struct
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from io import FileIO
-from typing import Protocol
 
 from freezer_sdk.engines.dedup.chunker import Chunkers
-from freezer_sdk.engines.dedup.layout import Kind
-from freezer_sdk.engines.dedup.page import EMPTY, Content, ContentBuilder, Page, store_directory
-from freezer_sdk.engines.dedup.tree import TreeReader, get_extra, split_extents
+from freezer_sdk.engines.dedup.ingest import Ingest, Meter
+from freezer_sdk.engines.dedup.page import EMPTY, Content, Page, store_directory
+from freezer_sdk.engines.dedup.tree import TreeReader, get_extra
 from freezer_sdk.engines.dedup.writer import BlobWriter
 from freezer_sdk.errors import FreezerError, SourceUnreadable
 from freezer_sdk.model import Problem
@@ -37,20 +35,12 @@ from freezer_sdk.modes.base import (
 _ONE_BLOB = 64 << 10  # files up to this size are not cut
 _TICK_AFTER = 64  # entries
 _ATTEMPTS = 3  # to read a file that changes meanwhile
-_MOST_EXTENTS = 4 << 20  # bytes of a list of extents; a more scattered file is stored densely
 _FLAGS_AT = 12  # offset of the flags in a row
 _ROW = STAT.size
 _FILE, _DIR = stat.S_IFREG >> 12, stat.S_IFDIR >> 12
 _TYPE_OF = bytes(byte >> 4 for byte in range(256))  # second byte of a mode to its type
 _COARSE = 2_000_000_000  # file systems with times in whole seconds
 _TICK = 20_000_000  # several ticks of the kernel's coarse clock
-
-
-class Meter(Protocol):
-    """Told of progress; raises Cancelled, keeps the lease."""
-
-    def tick(self, path: bytes | None) -> None:
-        """Called at least once a segment's worth of bytes and once a directory."""
 
 
 @dataclass(slots=True)
@@ -64,7 +54,6 @@ class Counts:
     new_files: int = 0
     changed_files: int = 0
     unmodified_files: int = 0
-    read_bytes: int = 0
 
 
 class Previous:
@@ -140,14 +129,23 @@ class TreeScan:
         block: int,
         force_read: bool = False,
     ) -> None:
-        self._writer, self._chunkers, self._trees = writer, chunkers, trees
+        self._ingest, self._trees = Ingest(writer, chunkers, meter, block), trees
         self.store_meta = writer.store_meta
         self._start_ns, self._problem, self._meter, self._force = start_ns, problem, meter, force_read
-        self._block, self._buffer = block, bytearray()
         self._links: dict[bytes, tuple[bytes, Content]] = {}
         self.counts = Counts()
         self.users: set[int] = set()
         self.groups: set[int] = set()
+
+    @property
+    def read_bytes(self) -> int:
+        """Bytes read from the source."""
+        return self._ingest.read_bytes
+
+    @property
+    def seen_bytes(self) -> int:
+        """Bytes of all files so far, and of the one that is being read."""
+        return self.counts.bytes + self._ingest.under_way
 
     # -- the walk ------------------------------------------------------------------------------------------
 
@@ -232,9 +230,7 @@ class TreeScan:
         self._mark_missing(frame)
         if frame.same and frame.previous is not None:
             return frame.previous.content
-        return store_directory(
-            frame.directory.names, bytes(frame.stats), frame.contents, frame.extras, self._writer.store_meta
-        )
+        return store_directory(frame.directory.names, bytes(frame.stats), frame.contents, frame.extras, self.store_meta)
 
     def _mark_missing(self, frame: _Frame) -> None:
         """Subdirectories that the walk could not enter are incomplete."""
@@ -351,8 +347,7 @@ class TreeScan:
                 finally:
                     os.close(fd)
                 if after == row and len(data) == attributes.size and not _has_extents(extras):
-                    self.counts.read_bytes += len(data)
-                    return Content(0, self._writer.store(Kind.DATA, data)), row, extras
+                    return self._ingest.small(data), row, extras
             return self._read_file(directory, number)
         except OSError as error:
             path = _join(directory.path, directory.names[number])
@@ -370,7 +365,7 @@ class TreeScan:
                 if group is not None and group in self._links and self._links[group][0] == before:
                     return self._links[group][1], before, extras
                 last = attempt + 1 == _ATTEMPTS
-                content, size, extras = self._read_content(fd, before, extras, dense=last)
+                content, size, extras = self._ingest.file(fd, before, extras, dense=last)
                 after = directory.restat(number, fd)
             finally:
                 os.close(fd)
@@ -386,65 +381,6 @@ class TreeScan:
         fields[4] = size
         return content, STAT.pack(*fields), extras
 
-    def _read_content(self, fd: int, row: bytes, extras: Extras, *, dense: bool) -> tuple[Content, int, Extras]:
-        """Content, size that was read (holes count), and the facts that hold for it."""
-        size = STAT.unpack(row)[4]
-        found = get_extra(extras, Extra.EXTENTS)
-        raw = FileIO(fd, closefd=False)
-        os.lseek(fd, 0, os.SEEK_SET)
-        extents = None if found is None or dense or len(found) > _MOST_EXTENTS else split_extents(found)
-        if extents is None:
-            extras = [fact for fact in extras if fact[0] != Extra.EXTENTS]
-            extents = [(0, size)]  # and no further: a file may grow faster than it is read
-        reader = _ExtentReader(fd, raw, extents)
-        content, _read, tag = self.chunks(reader.readinto, size)
-        return content, size if reader.complete else reader.position, [*extras, *tag]
-
-    def chunks(
-        self, readinto: Callable[[memoryview], int | None], size: int | None
-    ) -> tuple[Content, int, list[tuple[int, bytes]]]:
-        """Cuts and stores a stream.
-
-        Returns:
-            Reference, bytes read, and the fact that names the chunker where it is not the usual one.
-
-        Raises:
-            OSError, SourceError, StorageError, Cancelled.
-        """
-        chosen = self._chunkers.pick(size)
-        if len(self._buffer) < 4 * chosen.maximum:
-            self._buffer = bytearray(max(self._block, 4 * chosen.maximum))
-        cut = self._chunkers.cutter(chosen)
-        builder = ContentBuilder(self._writer.store_meta)
-        whole = memoryview(self._buffer)
-        filled = total = 0
-        ended = False
-        while not ended:
-            while filled < len(whole) and not ended:
-                count = readinto(whole[filled:])
-                ended = not count
-                filled += count or 0
-                total += count or 0
-            done = self._store_chunks(cut(whole[:filled]), whole, filled, builder, ended=ended)
-            whole[: filled - done] = whole[done:filled]
-            filled -= done
-            self._meter.tick(None)
-        self.counts.read_bytes += total
-        tag = [(Extra.CHUNKER, b"fastcdc-%d" % chosen.average)] if chosen.above else []
-        return builder.finish(), total, tag
-
-    def _store_chunks(
-        self, chunks: Iterator[_Chunk], whole: memoryview, filled: int, builder: ContentBuilder, *, ended: bool
-    ) -> int:
-        done = 0
-        for chunk in chunks:
-            end = chunk.offset + chunk.length
-            if end == filled and not ended:
-                break  # more data may move this cut
-            builder.add(self._writer.store(Kind.DATA, whole[chunk.offset : end]))
-            done = end
-        return done
-
     def stream(self, stream: Stream) -> tuple[bytes, bytes, Content, Extras]:
         """Stores a stream; gives name, row, content and facts for the roots directory.
 
@@ -452,7 +388,7 @@ class TreeScan:
             SourceError: the producer failed; nothing refers to what was stored.
         """
         with stream.open() as reader:
-            content, size, tag = self.chunks(reader.readinto, stream.size)
+            content, size, tag = self._ingest.chunks(reader.readinto, stream.size)
         extras: Extras = tag
         recorded = size
         if stream.extents is not None and stream.size is not None:
@@ -465,38 +401,6 @@ class TreeScan:
         self.counts.new_files += 1
         self.counts.bytes += recorded
         return b"/" + os.fsencode(stream.name.lstrip("/")), row, content, extras
-
-
-class _Chunk(Protocol):
-    offset: int
-    length: int
-
-
-class _ExtentReader:
-    """Reads the data ranges of a sparse file one after the other."""
-
-    def __init__(self, fd: int, raw: FileIO, extents: Sequence[tuple[int, int]]) -> None:
-        self._fd, self._raw = fd, raw
-        self._left = list(reversed(extents))
-        self.position = 0
-        self._remaining = 0
-        self.complete = True
-
-    def readinto(self, view: memoryview) -> int:
-        """0 at the end of the last range, or where the file turned out shorter."""
-        while not self._remaining:
-            if not self._left:
-                return 0
-            self.position, self._remaining = self._left.pop()
-            os.lseek(self._fd, self.position, os.SEEK_SET)
-        count = self._raw.readinto(view[: min(len(view), self._remaining)]) or 0
-        if not count:
-            self.complete = False
-            self._left.clear()
-            self._remaining = 0
-        self.position += count
-        self._remaining -= count
-        return count
 
 
 def _has_extents(extras: Extras) -> bool:
