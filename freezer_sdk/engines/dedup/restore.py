@@ -153,7 +153,7 @@ class Restore:
             self._fail(path, error)
 
     def _leaf(self, path: bytes, node: Node, item: Item, kind: int) -> None:
-        group = get_extra(node.extras, Extra.LINK_GROUP)
+        group = get_extra(node.extras, Extra.LINK_GROUP) if node.extras else None
         first = None if group is None else self._links.get(group)
         decision = self._target.decide(path, item)
         if decision is Decision.SKIP:
@@ -257,7 +257,8 @@ class Restore:
     def _fetch(self, batch: _Batch) -> None:
         segments, batch.segments = batch.segments, {}
         batch.blobs = batch.files = 0
-        for pieces in segments.values():  # in the order of the tree: few files are open at once
+        for key, pieces in segments.items():  # in the order of the tree: few files are open at once
+            pieces += self._small.segments.pop(key, ())
             self._pool.submit(self._segment, pieces)
             self._progress(None)
 

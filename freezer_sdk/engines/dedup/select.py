@@ -128,6 +128,7 @@ class Selection:
     def _below(
         self, root: Node, place: bytes, above: list[Selected], problem: Callable[[Problem], None]
     ) -> Iterator[Selected]:
+        everything = not self._wanted and not self._filter
         top = _Level(b"", b"", iter((root,)), None)
         stack = [top]
         while stack:
@@ -144,19 +145,21 @@ class Selection:
             check_name(node.name, top=first)
             recorded = node.name if first else join(level.recorded, node.name)
             target = place if first else (level.target + b"/" + node.name if level.target else node.name)
-            relation = self._relation(recorded)
             is_directory = stat.S_ISDIR(node.attributes.mode)
-            if relation == _OUTSIDE or (is_directory and not self._filter.enters(recorded, root=root.name)):
-                continue
-            chosen = relation == _INSIDE and (
-                not self._filter or self._filter.chooses(recorded, is_directory=is_directory, root=root.name)
-            )
+            chosen = True
+            if not everything:
+                relation = self._relation(recorded)
+                if relation == _OUTSIDE or (is_directory and not self._filter.enters(recorded, root=root.name)):
+                    continue
+                chosen = relation == _INSIDE and self._filter.chooses(
+                    recorded, is_directory=is_directory, root=root.name
+                )
             if not is_directory:
                 if chosen:
                     yield from self._release(stack, above)
                     yield target, node, None
                 continue
-            names = self._names(node.content, recorded, problem) if relation == _INSIDE and chosen else None
+            names = self._names(node.content, recorded, problem) if chosen else None
             this: Selected = (target, node, names)
             if chosen:
                 yield from self._release(stack, above)

@@ -24,6 +24,7 @@ _TYPES = {
     stat.S_IFCHR: EntryType.CHARACTER_DEVICE,
     stat.S_IFBLK: EntryType.BLOCK_DEVICE,
 }
+_NO_NAMES = frozenset((b"", b".", b".."))
 _MAX_DEPTH = 100_000  # of directories: a cycle in a hostile repository ends
 
 
@@ -129,11 +130,15 @@ def check_name(name: bytes, *, top: bool) -> None:
     Raises:
         IntegrityError: it would not.
     """
-    parts = name[1:].split(b"/") if top and name.startswith(b"/") else [name]
-    if top and name == b"/":
-        return
-    if any(part in (b"", b".", b"..") or b"/" in part or b"\0" in part for part in parts):
-        raise IntegrityError("a stored name could lead outside its directory")
+    if top and name.startswith(b"/"):
+        if name == b"/":
+            return
+        parts = name[1:].split(b"/")
+    else:
+        parts = [name]
+    for part in parts:
+        if part in _NO_NAMES or b"/" in part or b"\0" in part:
+            raise IntegrityError("a stored name could lead outside its directory")
 
 
 def join(parent: bytes, name: bytes) -> bytes:
