@@ -1,14 +1,15 @@
 """Writes the test vectors of the key sections into the format's document: ``python tests/dedup/make_key_vectors.py``.
 
-To be run when the format changes on purpose; sealing is randomised, so every run gives other vectors.
+To be run when the format changes on purpose; sealing is randomised, so every run gives other vectors. Those of
+``make_data_vectors.py`` lie in the repository that is made here: run it afterwards.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sys
-from pathlib import Path
+
+from document import write_blocks
 
 from freezer_sdk.crypto.hashing import blob_id
 from freezer_sdk.crypto.kdf import Argon2Params, normalise_password
@@ -17,8 +18,6 @@ from freezer_sdk.engines.dedup.access import create_repository
 from freezer_sdk.engines.dedup.slots import decode_slot
 from freezer_sdk.storages.memory import MemoryStorage
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "repository-format.md"
-BLOCK = re.compile(r"<!-- vector: (\S+) -->\n(?:\n?```json\n.*?\n```\n)?", re.DOTALL)
 PASSWORD = "Caf\u00e9 of\u00a0the corner"
 
 
@@ -99,14 +98,7 @@ def _open_slot() -> bytes:
 
 def main() -> int:
     """Rewrites the blocks in place."""
-    made = vectors()
-
-    def block(match: re.Match[str]) -> str:
-        body = json.dumps(made[match[1]], indent=1, ensure_ascii=True)
-        return f"<!-- vector: {match[1]} -->\n\n```json\n{body}\n```\n"
-
-    text = DOCUMENT.read_text(encoding="utf-8")
-    DOCUMENT.write_text(BLOCK.sub(block, text), encoding="utf-8")
+    write_blocks(vectors())
     return 0
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
 import struct
 import zlib
-from pathlib import Path
 
 import pytest
 from blake3 import blake3
@@ -19,6 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from dedup.document import read_vectors
 
 from freezer_sdk.crypto.hashing import blob_id
 from freezer_sdk.crypto.kdf import normalise_password
@@ -27,13 +26,7 @@ from freezer_sdk.engines.dedup.access import open_repository
 from freezer_sdk.engines.dedup.keyring import OWNER, Role
 from freezer_sdk.storages.memory import MemoryStorage
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "repository-format.md"
-VECTORS = {
-    name: json.loads(body)
-    for name, body in re.findall(
-        r"<!-- vector: (\S+) -->\n\n```json\n(.*?)\n```\n", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL
-    )
-}
+VECTORS = read_vectors()
 
 
 @pytest.fixture(scope="module")

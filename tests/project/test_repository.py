@@ -11,6 +11,7 @@ LONG_FOR_A_REASON: dict[str, str] = {
     "freezer_sdk/client.py": "the one public object; most of it says what goes in, comes out and is raised",
     "freezer_sdk/engines/dedup/scan.py": "one walk: what decides whether a file is read stands together",
     "freezer_sdk/files/target.py": "every step of a restore below a descriptor, in the order that makes it safe",
+    "tests/dedup/second_reader.py": "the whole format by itself: it must need nothing of the program",
     "tests/files/test_target.py": "one case for each kind of entry, conflict and attack",
     "tests/plugins/test_boundary.py": "one case for each method of each contract",
 }

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
+from freezer_sdk.engines.dedup.config import time_text
 from freezer_sdk.engines.dedup.page import INLINE, Content
 from freezer_sdk.engines.dedup.tree import Owners
 from freezer_sdk.errors import IntegrityError
@@ -54,7 +55,7 @@ def encode_commit(commit: Commit) -> dict[str, Any]:
     return {
         "version": 0,
         "id": backup.id,
-        "time": backup.time.isoformat(),
+        "time": time_text(backup.time),
         "host": backup.host,
         "name": backup.name,
         "mode": backup.mode,
@@ -80,7 +81,7 @@ def encode_commit(commit: Commit) -> dict[str, Any]:
         "generation": commit.generation,
         "lease": commit.lease,
         "indexes": list(commit.indexes),
-        "scan_start_ns": commit.scan_start_ns,
+        "scan_start_ns": str(commit.scan_start_ns),  # beyond the integers that every reader of JSON holds
     }
 
 
