@@ -25,7 +25,7 @@ def read_dumps() -> dict[str, str]:
 
 def write_blocks(vectors: Mapping[str, Any], dumps: Mapping[str, str] | None = None) -> None:
     """Replaces these blocks; others stay as they are."""
-    made = {("vector", name): ("json", json.dumps(body, indent=1)) for name, body in vectors.items()}
+    made = {("vector", name): ("json", _pretty(body)) for name, body in vectors.items()}
     made |= {("dump", name): ("text", body) for name, body in (dumps or {}).items()}
 
     def block(match: re.Match[str]) -> str:
@@ -38,6 +38,12 @@ def write_blocks(vectors: Mapping[str, Any], dumps: Mapping[str, str] | None = N
     if made:
         raise SystemExit(f"the document has no place for {', '.join(name for _kind, name in made)}")
     DOCUMENT.write_text(text, encoding="utf-8")
+
+
+def _pretty(vector: Any) -> str:
+    """Indented, but for lists of numbers."""
+    numbers = re.compile(r"\[\s+((?:-?\d+,?\s+)+)\]")
+    return numbers.sub(lambda found: "[" + " ".join(found[1].split()) + "]", json.dumps(vector, indent=1))
 
 
 def _blocks() -> list[tuple[str, str, str]]:
