@@ -10,6 +10,7 @@ from freezer_cli.base import Column, FreezerCommand, ListCommand
 from freezer_cli.config_file import SAMPLE, Profile, default_paths
 from freezer_cli.documents import Document
 from freezer_cli.plugin_options import MASK, has_secrets, without_password
+from freezer_cli.settings import parse_assignments
 from freezer_sdk.errors import ConfigurationError
 
 _SETTINGS = (Column("setting", "Setting"), Column("value", "Value"), Column("given_by", "Given by"))
@@ -36,6 +37,8 @@ class ShowConfig(ListCommand):
         title = f"profile {profile.name}"
         for name in profile.storage_options:
             rows.append(_row(f"storage-options.{name}", _masked(profile, name), title))
+        for name, value in parse_assignments(settings.options.storage_option).items():
+            rows.append(_row(f"storage-options.{name}", value, "--storage-option"))
         for table, values in (("engine-options", profile.engine_options), ("backup", profile.backup)):
             rows += [_row(f"{table}.{name}", value, title) for name, value in values.items()]
         rows += [_row(f"backup.{name}", value, title) for name, value in profile.mode_options.items()]

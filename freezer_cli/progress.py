@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 LOG = logging.getLogger("freezer")
+DETAILS = logging.getLogger("freezer.details")
 _LOG_INTERVAL = 60.0  # seconds between two lines of a log
 _JSON_INTERVAL = 0.5  # seconds between two progress objects
 _MOST_PROBLEMS = 100
@@ -42,15 +43,17 @@ class ProblemLog:
         self._count = 0
 
     def __call__(self, event: Event) -> None:
-        """Prints the problem of an event."""
+        """Prints the problem of an event; with -v also the files that an engine tells of."""
         if event.problem is None:
+            if event.kind in ("file", "storage"):
+                DETAILS.info("%s", event.path or event.message)
             return
         self._count += 1
         level = logging.ERROR if event.problem.fatal else logging.WARNING
         if self._count <= _MOST_PROBLEMS:
             LOG.log(level, "%s: %s", event.problem.path, event.problem.message)
         elif self._count == _MOST_PROBLEMS + 1:
-            LOG.log(level, "there are more problems; they are listed with the result")
+            LOG.log(level, "there are more problems; the result has all of them (-f json)")
 
 
 class JSONEvents:
@@ -60,6 +63,7 @@ class JSONEvents:
         self._stream = stream
         self._lock = threading.Lock()
         self._next = 0.0
+        self._gone = False
 
     def __call__(self, event: Event) -> None:
         """Writes the event."""
@@ -77,8 +81,13 @@ class JSONEvents:
             self._write(document)
 
     def _write(self, document: dict[str, Any]) -> None:
-        self._stream.write(json.dumps(document) + "\n")
-        self._stream.flush()
+        if self._gone:
+            return
+        try:
+            self._stream.write(json.dumps(document) + "\n")
+            self._stream.flush()
+        except OSError:  # a wrapper that went away must not end the backup
+            self._gone = True
 
     def close(self) -> None:
         """Nothing is held."""

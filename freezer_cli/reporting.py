@@ -39,6 +39,8 @@ def set_up_logging(options: argparse.Namespace, stderr: TextIO) -> None:
     console = _Console(stderr)
     console.setFormatter(_ConsoleFormatter())
     console.setLevel(_console_level(options))
+    if not (options.debug or options.verbose):
+        console.addFilter(_is_for_everybody)
     root.addHandler(console)
     if options.log_file:
         try:
@@ -59,6 +61,12 @@ class _Console(logging.StreamHandler[TextIO]):
 
 class _LogFile(logging.FileHandler):
     """Our handler for the log file."""
+
+
+def _is_for_everybody(record: logging.LogRecord) -> bool:
+    """Details, and what the library says to itself, are for those who ask with -v."""
+    own = record.name.partition(".")[0] in ("freezer", "freezer_cli") and record.name != "freezer.details"
+    return own or record.levelno >= logging.WARNING
 
 
 def _console_level(options: argparse.Namespace) -> int:

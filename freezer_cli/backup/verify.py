@@ -46,9 +46,7 @@ class VerifyBackups(RepositoryCommand, ResultCommand):
         return _COLUMNS, document
 
     def summary(self, document: Row) -> Iterable[str]:
-        """What was looked at and found."""
-        for problem in document["problems"]:
-            yield f"{problem['kind']}: {problem['path']}: {problem['message']}"
+        """What was looked at; what was found was told while it ran."""
         found = "no damage" if document["ok"] else f"{human_count(len(document['problems']))} problems"
         yield (
             f"verified {human_count(document['backups'])} backups, {human_count(document['objects'])} objects, "

@@ -48,6 +48,7 @@ import sys
 from datetime import timedelta
 
 from freezer_sdk import errors
+from freezer_sdk.modes.base import Mode
 from freezer_sdk.options import Option
 from freezer_sdk.storages.base import Capabilities, Storage
 from freezer_sdk.storages.memory import MemoryStorage
@@ -84,6 +85,20 @@ class ForgetfulStorage(MemoryStorage):
         pass
 
 
+class GreedyMode(Mode):
+    name = "greedy"
+    api_version = 1
+    summary = "has options whose names are taken"
+    options = (Option(name="name", help="taken by the command"), Option(name="depth", type="int", help="free"))
+
+    def __init__(self, *, name=None, depth=None):
+        raise errors.ConfigurationError(f"name={name} depth={depth}")
+
+    def protect(self): ...
+
+    def restore(self, restorer, target): ...
+
+
 class OldStorage(MemoryStorage):
     name = "old"
     api_version = 0
@@ -102,6 +117,8 @@ def plugins(cli: Cli, tmp_path: Path) -> Cli:
         "[freezer_sdk.storages]\nraising = strange_plugins:RaisingStorage\n"
         "forgetful = strange_plugins:ForgetfulStorage\n"
         "old = strange_plugins:OldStorage\ngone = strange_plugins_gone:GoneStorage\n"
+        "[freezer_sdk.modes]\ngreedy = strange_plugins:GreedyMode\n"
+        "[freezer.cli]\nstrange_broken = strange_plugins_gone:Command\n"
     )
     cli.env["PYTHONPATH"] = str(site)
     return cli

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import logging
 import os
 import pty
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
+from unittest import mock
+
+from freezer_cli.main import main
 
 PROGRAM = str(Path(sys.executable).parent / "freezer")
 PASSWORD = "correct horse battery staple"
+
+
+class _Captured(io.TextIOWrapper):
+    """A standard stream that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.content = io.BytesIO()
+        super().__init__(self.content, "utf-8", write_through=True)
 
 
 @dataclass
@@ -76,6 +91,32 @@ class Cli:
         if code is not None:
             assert result.code == code, f"exit {result.code}\n{result.out}\n{result.err}"
             assert "Traceback" not in result.err
+        return result
+
+    def inside(
+        self, *arguments: str | bytes | Path, env: Mapping[str, str] | None = None, code: int | None = 0
+    ) -> Result:
+        """The same as calling, in this process: for tests of many similar command lines."""
+        out, err = _Captured(), _Captured()
+        root = logging.getLogger()
+        handlers, level = list(root.handlers), root.level
+        signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        with (
+            mock.patch.dict(os.environ, self.environment(env), clear=True),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            contextlib.chdir(self.home),
+        ):
+            try:
+                exit_code = main([os.fsdecode(argument) for argument in arguments])
+            finally:
+                root.handlers[:] = handlers
+                root.setLevel(level)
+                for number, handler in signals.items():
+                    signal.signal(number, handler)
+        result = Result(exit_code, out.content.getvalue(), err.content.getvalue().decode())
+        if code is not None:
+            assert result.code == code, f"exit {result.code}\n{result.out}\n{result.err}"
         return result
 
     def popen(self, *arguments: str | bytes | Path, **options: Any) -> subprocess.Popen[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,20 +42,28 @@ def test_done(cli: Cli) -> None:
     ],
 )
 def test_usage(cli: Cli, arguments: tuple[str, ...]) -> None:
-    result = cli(*arguments, code=2)
+    result = cli.inside(*arguments, code=2)
     assert result.err
     assert not result.out
 
 
-TREE = [
-    error
-    for error in vars(errors).values()
-    if isinstance(error, type) and issubclass(error, errors.FreezerError) and error is not errors.FreezerError
-]
+def tree_of(error: type[errors.FreezerError]) -> Iterator[type[errors.FreezerError]]:
+    for below in error.__subclasses__():
+        yield below
+        yield from tree_of(below)
 
 
-@pytest.mark.parametrize("error", TREE, ids=lambda error: error.__name__)
-def test_every_error_of_the_library_has_its_code_and_a_hint(plugins: Cli, error: type[errors.FreezerError]) -> None:
+EACH_CODE = {error.exit_code: error for error in tree_of(errors.FreezerError)}
+
+
+def test_the_page_has_every_code() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "exit-codes.md").read_text()
+    listed = {int(line.split("|")[1]) for line in page.splitlines() if line.startswith("| ") and line[2].isdigit()}
+    assert EACH_CODE.keys() <= listed
+
+
+@pytest.mark.parametrize("error", EACH_CODE.values(), ids=lambda error: error.__name__)
+def test_an_error_of_the_library_has_its_code_and_a_hint(plugins: Cli, error: type[errors.FreezerError]) -> None:
     result = plugins("backup", "list", "--storage", f"raising:{error.__name__}", code=error.exit_code)
     assert f"error: this is {error.__name__}\\x1b[31m\nhint: do something\n" in result.err
     assert not result.out

@@ -37,27 +37,27 @@ def result_keys(command: str) -> list[str]:
 
 
 def test_table_columns(filled: Cli) -> None:
-    header = filled("backup", "list").out.splitlines()[1]
+    header = filled.inside("backup", "list").out.splitlines()[1]
     assert [word.strip() for word in header.strip("|").split("|")] == COLUMNS
 
 
 def test_csv_and_value_have_the_columns_of_the_table(filled: Cli) -> None:
-    rows = list(csv.reader(io.StringIO(filled("backup", "list", "-f", "csv").out)))
+    rows = list(csv.reader(io.StringIO(filled.inside("backup", "list", "-f", "csv").out)))
     assert rows[0] == KEYS
     assert len(rows) == 3
     assert len(rows[1][0]) == 32
-    assert filled("backup", "list", "-f", "value", "-c", "name", "-c", "files").out == "etc 2\netc 3\n"
+    assert filled.inside("backup", "list", "-f", "value", "-c", "name", "-c", "files").out == "etc 2\netc 3\n"
 
 
 def test_json_has_the_documented_keys(filled: Cli, tmp_path: Path) -> None:
     backup = documented("Backups")
     assert backup[: len(KEYS)] == KEYS
-    row = filled("backup", "list", "-f", "json").json[0]
-    assert list(row) == list(filled("backup", "show", "latest", "-f", "json").json)
+    row = filled.inside("backup", "list", "-f", "json").json[0]
+    assert list(row) == list(filled.inside("backup", "show", "latest", "-f", "json").json)
     assert sorted(row) == sorted(backup)
-    entry = filled("backup", "ls", "latest", "-f", "json").json[0]
+    entry = filled.inside("backup", "ls", "latest", "-f", "json").json[0]
     assert sorted(entry) == sorted(documented("Entries"))
-    found = filled("backup", "find", "*", "-f", "json").json[0]
+    found = filled.inside("backup", "find", "*", "-f", "json").json[0]
     assert sorted(found) == sorted([*documented("Entries"), "backup", "time"])
     for command, arguments in {
         "backup restore": ("backup", "restore", "latest", tmp_path / "out"),
@@ -68,37 +68,37 @@ def test_json_has_the_documented_keys(filled: Cli, tmp_path: Path) -> None:
         "config show": ("config", "show"),
         "config check": ("config", "check"),
     }.items():
-        document = filled(*arguments, "-f", "json").json
+        document = filled.inside(*arguments, "-f", "json").json
         document = document[0] if isinstance(document, list) else document
         assert sorted(document) == sorted(set(result_keys(command)) - {"show", "options"}), command
 
 
 def test_times_have_an_offset(filled: Cli) -> None:
-    row = filled("backup", "list", "-f", "json").json[0]
+    row = filled.inside("backup", "list", "-f", "json").json[0]
     assert datetime.fromisoformat(row["time"]).utcoffset() is not None
-    entry = filled("backup", "ls", "latest", "-f", "json").json[-1]
+    entry = filled.inside("backup", "ls", "latest", "-f", "json").json[-1]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}\+00:00", entry["mtime"])
 
 
 def test_numbers_are_plain_in_machine_formats_and_human_in_tables(filled: Cli) -> None:
-    assert isinstance(filled("backup", "list", "-f", "json").json[0]["bytes"], int)
-    assert re.search(r"\|\s+506 B \|", filled("backup", "list").out)
+    assert isinstance(filled.inside("backup", "list", "-f", "json").json[0]["bytes"], int)
+    assert re.search(r"\|\s+506 B \|", filled.inside("backup", "list").out)
 
 
 @pytest.mark.parametrize("name", ["Added", "added", "added_bytes", "ADDED_BYTES"])
 def test_columns_by_title_or_key(filled: Cli, name: str) -> None:
-    assert list(filled("backup", "list", "-f", "json", "-c", name).json[0]) == ["added_bytes"]
+    assert list(filled.inside("backup", "list", "-f", "json", "-c", name).json[0]) == ["added_bytes"]
 
 
 def test_unknown_columns_are_an_error(filled: Cli) -> None:
-    assert "there is no column nope" in filled("backup", "list", "-c", "nope", code=2).err
-    assert "there is no column nope" in filled("backup", "list", "--sort-column", "nope", code=2).err
+    assert "there is no column nope" in filled.inside("backup", "list", "-c", "nope", code=2).err
+    assert "there is no column nope" in filled.inside("backup", "list", "--sort-column", "nope", code=2).err
 
 
 def test_sorting_is_by_value(filled: Cli) -> None:
     arguments = ("backup", "list", "-f", "value", "-c", "bytes", "--sort-column", "Bytes")
-    up = [int(line) for line in filled(*arguments).out.splitlines()]
-    down = [int(line) for line in filled(*arguments, "--sort-descending").out.splitlines()]
+    up = [int(line) for line in filled.inside(*arguments).out.splitlines()]
+    down = [int(line) for line in filled.inside(*arguments, "--sort-descending").out.splitlines()]
     assert up == sorted(up)
     assert down == up[::-1]
 
@@ -106,8 +106,8 @@ def test_sorting_is_by_value(filled: Cli) -> None:
 def test_yaml(filled: Cli) -> None:
     import yaml
 
-    rows = yaml.safe_load(filled("backup", "list", "-f", "yaml").out)
-    assert rows == filled("backup", "list", "-f", "json").json
+    rows = yaml.safe_load(filled.inside("backup", "list", "-f", "yaml").out)
+    assert rows == filled.inside("backup", "list", "-f", "json").json
 
 
 def test_every_command_has_every_format(filled: Cli, tmp_path: Path) -> None:
@@ -126,10 +126,10 @@ def test_every_command_has_every_format(filled: Cli, tmp_path: Path) -> None:
     ]
     for command in commands:
         for form in ("json", "yaml", "csv", "value", "table"):
-            result = filled(*command, "-f", form)
+            result = filled.inside(*command, "-f", form)
             assert not result.err
     for form in ("json", "yaml", "csv", "value", "table"):
-        assert filled("backup", "restore", "latest", tmp_path / form, "-f", form).out
+        assert filled.inside("backup", "restore", "latest", tmp_path / form, "-f", form).out
 
 
 def test_names_of_any_bytes(repo: Cli, tmp_path: Path) -> None:

@@ -85,3 +85,22 @@ def test_a_secret_option_comes_from_a_file_only(plugins: Cli, tmp_path: Path) ->
     assert "the key has 6 letters" in filed.err
     tested = plugins("plugin", "test", "raising", "--option", f"key-file={key}", "--option", "error=key", code=2)
     assert "the key has 6 letters" in tested.err
+
+
+def test_options_of_a_mode_whose_names_are_taken(plugins: Cli, tmp_path: Path) -> None:
+    storage = ("--storage", f"local:{tmp_path / 'r'}")
+    plugins("repository", "init", "--no-encryption", *storage)
+    create = ("backup", "create", "--mode", "greedy", *storage)
+    assert "--mode-name" in plugins(*create, "--help").out
+    assert (
+        "name=inner depth=3" in plugins(*create, "--name", "outer", "--mode-name", "inner", "--depth", "3", code=2).err
+    )
+    assert "--depth" not in plugins("backup", "create", "--help").out
+
+
+def test_a_broken_command_does_not_hide_the_others(plugins: Cli) -> None:
+    text = plugins("--help").out
+    assert "strange broken" in text
+    assert "cannot be loaded" in text
+    assert "backup create" in text
+    assert "strange_plugins_gone" in plugins("strange", "broken", code=1).err

@@ -35,7 +35,7 @@ def config(cli: Cli) -> Path:
 
 
 def shown(cli: Cli, *arguments: str, **options: Any) -> dict[str, tuple[Any, str]]:
-    rows = cli("config", "show", "-f", "json", *arguments, **options).json
+    rows = cli.inside("config", "show", "-f", "json", *arguments, **options).json
     return {row["setting"]: (row["value"], row["given_by"]) for row in rows}
 
 
@@ -109,7 +109,7 @@ def test_where_the_file_is(cli: Cli, config: Path, tmp_path: Path) -> None:
 def test_a_wrong_file_is_refused_and_the_place_named(cli: Cli, config: Path, text: str, message: str) -> None:
     config.write_text(text)
     for verb in (("config", "show"), ("config", "check"), ("backup", "list")):
-        error = cli(*verb, code=2).err
+        error = cli.inside(*verb, code=2).err
         assert message in error
         assert str(config) in error
 
