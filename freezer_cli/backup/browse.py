@@ -12,14 +12,20 @@ from freezer_cli.backup.columns import CHANGE, ENTRY, FOUND
 from freezer_cli.backup.lines import change_line, entry_line, found_line, path_line
 from freezer_cli.backup.paths_command import PathsCommand
 from freezer_cli.base import FreezerCommand
-from freezer_cli.documents import Document, change_document, entry_document
+from freezer_cli.documents import Document, change_document, entry_document, path_fields
 from freezer_cli.formatters import binary
 from freezer_cli.repository_command import RepositoryCommand, add_selection
 
 if TYPE_CHECKING:
     from freezer_sdk import Freezer
+    from freezer_sdk.model import Entry
 
 _PIECE = 1 << 20
+
+
+def _path_only(entry: Entry) -> Document:
+    """What a line of text needs; a whole document for each of a million files would take most of the time."""
+    return path_fields("path", entry.path)
 
 
 class ListEntries(RepositoryCommand, PathsCommand):
@@ -48,7 +54,8 @@ class ListEntries(RepositoryCommand, PathsCommand):
         where = os.fsencode(path) if path is not None else None
         self.line = entry_line if parsed_args.long else path_line
         entries = freezer.entries(selector(backup, inside), where, recursive=not parsed_args.no_recursive)
-        return ENTRY, (entry_document(entry) for entry in entries)
+        document = _path_only if parsed_args.formatter == "text" and not parsed_args.long else entry_document
+        return ENTRY, (document(entry) for entry in entries)
 
 
 class FindEntries(RepositoryCommand, PathsCommand):
@@ -79,6 +86,7 @@ class FindEntries(RepositoryCommand, PathsCommand):
 
     @staticmethod
     def _found(freezer: Freezer, parsed_args: argparse.Namespace) -> Iterator[Document]:
+        document = _path_only if parsed_args.formatter == "text" else entry_document
         chosen = list(parsed_args.backup)
         if not chosen:
             fitting = freezer.backups(
@@ -92,7 +100,7 @@ class FindEntries(RepositoryCommand, PathsCommand):
         if not chosen:
             return
         for backup, entry in freezer.find(parsed_args.pattern, backups=chosen, ignore_case=parsed_args.ignore_case):
-            yield {"backup": backup.id, "time": backup.time.isoformat(), **entry_document(entry)}
+            yield {"backup": backup.id, "time": backup.time.isoformat(), **document(entry)}
 
 
 class DiffBackups(RepositoryCommand, PathsCommand):

@@ -7,18 +7,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from freezer_cli.backup.columns import BACKUP
+from freezer_cli.backup.request import OWN_OPTIONS, backup_request, priority, split_command
 from freezer_cli.base import ResultCommand, Row
 from freezer_cli.documents import backup_document
 from freezer_cli.global_options import chosen
 from freezer_cli.operation import PARTIAL, running
 from freezer_cli.plugin_options import PluginFlags
-from freezer_cli.priority import IOPriority, add_priority_options, apply_priority, parse_ionice
+from freezer_cli.priority import add_priority_options, apply_priority
 from freezer_cli.repository_command import RepositoryCommand
 from freezer_cli.settings import DEFAULT_MODE
 from freezer_cli.text import human_count, human_duration, human_size
-from freezer_sdk.errors import ConfigurationError
-
-_OWN = ("paths", "excludes", "command_arguments")  # options of modes that are arguments of this command
 
 
 class CreateBackup(RepositoryCommand, ResultCommand):
@@ -38,11 +36,7 @@ class CreateBackup(RepositoryCommand, ResultCommand):
 
     def prepare(self, arguments: Sequence[str]) -> list[str]:
         """Takes what follows ``--`` as the program of ``--command``; else it is paths."""
-        own = list(arguments)
-        if "--" in own:
-            place = own.index("--")
-            if any(word == "--command" or word.startswith("--command=") for word in own[:place]):
-                own, self.command_line = own[:place], own[place + 1 :]
+        own, self.command_line = split_command(arguments)
         return own
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -65,14 +59,15 @@ class CreateBackup(RepositoryCommand, ResultCommand):
         add_priority_options(parser)
         asked = chosen(self.arguments, "--mode").get("mode")
         name = asked or self.early_setting(lambda: self.settings.profile.backup.get("mode"), DEFAULT_MODE)
-        options = [each for each in PluginRegistry().load(MODE, name).options if each.name not in _OWN]
+        options = [each for each in PluginRegistry().load(MODE, name).options if each.name not in OWN_OPTIONS]
         self._mode = PluginFlags(parser, options, title=f"options of the mode {name}", prefix="mode-")
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[Any], Any]:
         """Makes the backup."""
-        request = self._request(parsed_args)
-        apply_priority(*self._priority(parsed_args))
+        profile = self.settings.profile
+        request = backup_request(profile, parsed_args, self._mode.values(parsed_args), self.command_line)
+        apply_priority(*priority(profile, parsed_args))
         freezer = self.open(parsed_args)
         with running(self, parsed_args, "backup") as how:
             backup = freezer.backup(**request, events=how.listener, cancel=how.cancel)
@@ -81,39 +76,6 @@ class CreateBackup(RepositoryCommand, ResultCommand):
             self.exit_code = PARTIAL
         how.finish(document, self.exit_code)
         return BACKUP, document
-
-    def _request(self, parsed_args: argparse.Namespace) -> dict[str, Any]:
-        """Arguments of the library's ``backup``: the command line over the profile."""
-        profile = self.settings.profile
-        defaults = profile.backup
-        mode = parsed_args.mode or defaults.get("mode") or DEFAULT_MODE
-        same_mode = mode == (defaults.get("mode") or DEFAULT_MODE)
-        options = {**(profile.mode_options if same_mode else {}), **self._mode.values(parsed_args)}
-        if self.command_line:
-            options["command_arguments"] = tuple(self.command_line)
-        stream = any(options.get(name) is not None for name in ("stdin", "command"))
-        return {
-            "paths": parsed_args.paths or ([] if stream or not same_mode else _several(defaults.get("paths"))),
-            "name": parsed_args.name or defaults.get("name"),
-            "tags": parsed_args.tag if parsed_args.tag is not None else _several(defaults.get("tag")),
-            "excludes": parsed_args.exclude if parsed_args.exclude is not None else _several(defaults.get("exclude")),
-            "host": parsed_args.host or defaults.get("host"),
-            "mode": mode,
-            "mode_options": options,
-            "parent": parsed_args.parent,
-            "force_read": parsed_args.force_read,
-            "dry_run": parsed_args.dry_run,
-        }
-
-    def _priority(self, parsed_args: argparse.Namespace) -> tuple[int | None, IOPriority | None]:
-        defaults = self.settings.profile.backup
-        nice, ionice = parsed_args.nice, parsed_args.ionice
-        if ionice is None and "ionice" in defaults:
-            try:
-                ionice = parse_ionice(defaults["ionice"])
-            except argparse.ArgumentTypeError as error:
-                raise ConfigurationError(f"profile {self.settings.profile.name}: ionice: {error}") from None
-        return defaults.get("nice") if nice is None else nice, ionice
 
     def summary(self, document: Row) -> Iterable[str]:
         """What was stored."""
@@ -130,8 +92,3 @@ class CreateBackup(RepositoryCommand, ResultCommand):
         fatal = [problem for problem in document["problems"] if problem["fatal"]]
         if fatal:
             yield f"  not whole: {human_count(len(fatal))} (see `freezer backup show {document['id'][:8]}`)"
-
-
-def _several(value: str | list[str] | None) -> list[str]:
-    """A key of the file that takes one text or a list."""
-    return [value] if isinstance(value, str) else list(value or ())
