@@ -32,8 +32,8 @@ class Argon2Params:
         lanes: degree of parallelism.
     """
 
-    memory: int = 64 * 1024
-    time: int = 3
+    memory: int = 32 * 1024
+    time: int = 6
     lanes: int = 4
 
     def check(self) -> Argon2Params:

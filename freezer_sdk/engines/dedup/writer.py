@@ -23,6 +23,7 @@ from freezer_sdk.streams.pool import WorkerPool
 _OPEN_PACKS = {Kind.DATA: 2, Kind.META: 1}  # data segments are dealt at random: sizes of neighbours tell less
 _SLACK = 8 << 20  # room behind the size at which a pack is full; not touched, it costs nothing
 _INDEX_AFTER = 256 << 20  # bytes of packs after which a partial index makes them reusable should the run die
+_INDEX_BLOBS = 65_536  # blobs after which one is due in any case: as rows of an index they take half the memory
 
 
 class _Joining:
@@ -88,7 +89,7 @@ class BlobWriter:
         self._open: dict[Kind, list[OpenPack]] = {Kind.DATA: [], Kind.META: []}
         self._load_index: Callable[[], None] | None = load_index
         self._stored = list(adopted)
-        self._stored_bytes = 0
+        self._stored_bytes = self._stored_blobs = 0
         threads = self._settings.threads or os.cpu_count() or 2
         self._sealers = WorkerPool("freezer-seal", threads=threads, budget=self._settings.queue_size, cancel=cancel)
         self._uploaders = WorkerPool(
@@ -158,7 +159,7 @@ class BlobWriter:
             return
         self._joining[kind] = self._spare.pop() if self._spare else _Joining()
         self._sealers.submit(self._seal, kind, joining, weight=joining.size)
-        if self._stored_bytes >= _INDEX_AFTER:
+        if self._stored_bytes >= _INDEX_AFTER or self._stored_blobs >= _INDEX_BLOBS:
             self._write_index(self._storage.flush)
 
     def _seal(self, kind: Kind, joining: _Joining) -> None:
@@ -210,11 +211,13 @@ class BlobWriter:
                 self._memory.append(pack.memory)
             self._stored.append(PackRows(pack.kind, digest, size, pack.rows))
             self._stored_bytes += size
+            self._stored_blobs += sum(len(row.ids) for row in pack.rows)
             self.added_bytes += size
 
     def _write_index(self, barrier: Callable[[], None]) -> None:
         with self._lock:
-            stored, self._stored, self._stored_bytes = self._stored, [], 0
+            stored, self._stored = self._stored, []
+            self._stored_bytes = self._stored_blobs = 0
         if not stored:
             return
         barrier()
