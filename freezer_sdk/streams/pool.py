@@ -56,6 +56,15 @@ class WorkerPool:
                 worker.start()
             self._lock.notify_all()
 
+    def check(self) -> None:
+        """Goes on unless a job failed.
+
+        Raises:
+            Exception: what a job raised.
+        """
+        with self._lock:
+            self._raise()
+
     def drain(self) -> None:
         """Waits until every job is done.
 

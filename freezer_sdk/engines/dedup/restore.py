@@ -258,8 +258,7 @@ class Restore:
         segments, batch.segments = batch.segments, {}
         batch.blobs = batch.files = 0
         for key, pieces in segments.items():  # in the order of the tree: few files are open at once
-            pieces += self._small.segments.pop(key, ())
-            self._pool.submit(self._segment, pieces)
+            self._pool.submit(self._segment, [*pieces, *self._small.segments.pop(key, ())])
             self._progress(None)
 
     def _fetch_all(self) -> None:

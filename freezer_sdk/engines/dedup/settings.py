@@ -19,7 +19,7 @@ OPTIONS = (
     Option(
         name="queue_size",
         type="size",
-        default=8 << 20,
+        default=4 << 20,
         help="Bytes of data that may wait between reading and storing, 1M or more; memory grows by twice as much",
     ),
     Option(name="compression", default="zstd", help="Name of the compressor for new data"),
@@ -34,7 +34,7 @@ class Settings:
     """Checked values of the options."""
 
     pack_size: int = 16 << 20
-    queue_size: int = 8 << 20
+    queue_size: int = 4 << 20
     compression: str = "zstd"
     compression_level: int | None = None
     threads: int | None = None

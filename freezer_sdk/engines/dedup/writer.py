@@ -21,6 +21,7 @@ from freezer_sdk.streams.cancel import CancelToken
 from freezer_sdk.streams.pool import WorkerPool
 
 _OPEN_PACKS = {Kind.DATA: 2, Kind.META: 1}  # data segments are dealt at random: sizes of neighbours tell less
+_WAIT = 0.5  # seconds between looks at errors and cancellation
 _SLACK = 8 << 20  # room behind the size at which a pack is full; not touched, it costs nothing
 _INDEX_AFTER = 256 << 20  # bytes of packs after which a partial index makes them reusable should the run die
 _INDEX_BLOBS = 65_536  # blobs after which one is due in any case: as rows of an index they take half the memory
@@ -78,23 +79,25 @@ class BlobWriter:
         self._index = index
         self._compressor = handle.compressors(self._settings.compression)
         self._index_compressor = handle.compressors("zstd")
-        self._dry_run = dry_run
+        self._dry_run, self._cancel = dry_run, cancel
         self._hash_keys = {Kind.DATA: self._keys.data_hash_key(), Kind.META: self._keys.meta_hash_key()}
         self._run = None if dry_run else self._keys.new_run_key()
         self._joining = {Kind.DATA: _Joining(), Kind.META: _Joining()}
         self._fresh: dict[Kind, set[bytes]] = {Kind.DATA: set(), Kind.META: set()}
         self._spare: list[_Joining] = []
         self._memory: list[mmap] = []
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._open: dict[Kind, list[OpenPack]] = {Kind.DATA: [], Kind.META: []}
         self._load_index: Callable[[], None] | None = load_index
         self._stored = list(adopted)
         self._stored_bytes = self._stored_blobs = 0
         threads = self._settings.threads or os.cpu_count() or 2
         self._sealers = WorkerPool("freezer-seal", threads=threads, budget=self._settings.queue_size, cancel=cancel)
+        uploads = min(self._storage.max_parallel, max(1, self._settings.queue_size // self._settings.pack_size), 4)
+        self._memory_left = sum(_OPEN_PACKS.values()) + uploads - 1  # packs that may be in memory at once
         self._uploaders = WorkerPool(
             "freezer-put",
-            threads=min(self._storage.max_parallel, max(1, self._settings.queue_size // self._settings.pack_size), 4),
+            threads=uploads,
             budget=max(self._settings.queue_size, self._settings.pack_size),
             cancel=cancel,
         )
@@ -146,10 +149,28 @@ class BlobWriter:
         self._uploaders.drain()
         self._write_index(barrier)
 
+    def index_also(self, packs: Sequence[PackRows]) -> None:
+        """Names packs in the next index that no readable index names."""
+        with self._lock:
+            self._stored += packs
+
     def close(self) -> None:
         """Ends the threads; what was not finished is dropped."""
         self._sealers.close()
         self._uploaders.close()
+
+    @property
+    def unindexed(self) -> bool:
+        """Whether packs were stored that no index names yet."""
+        return bool(self._stored) and not self._dry_run
+
+    def settle(self, barrier: Callable[[], None]) -> None:
+        """After a failure and :meth:`close`: an index of what was stored, so that the next run uses it again.
+
+        Raises:
+            StorageError.
+        """
+        self._write_index(barrier)
 
     def _submit(self, kind: Kind) -> None:
         joining = self._joining[kind]
@@ -185,22 +206,35 @@ class BlobWriter:
             self._uploaders.submit(self._put, pack, weight=pack.size)
 
     def _choose(self, kind: Kind, first_ids: list[bytes], plain_size: int) -> OpenPack:
-        """An open pack, or a new one; a frame of unusual size gets a pack of its own."""
-        packs = self._open[kind]
-        usual = plain_size <= _SLACK - 4096
-        number = random.SystemRandom().randrange(_OPEN_PACKS[kind])
-        if usual and number < len(packs):
-            return packs[number]
+        """An open pack, or a new one; a frame of unusual size gets a pack of its own. Called with the lock held.
+
+        While all memory is on its way to the storage, what is open takes everything. Waiting cannot last: no more
+        packs are open than there is memory, so that some is always on its way when none is free.
+        """
         assert self._run is not None
-        if usual:
-            memory = self._memory.pop() if self._memory else mmap(-1, self._settings.pack_size + _SLACK)
-        else:
-            memory = mmap(-1, plain_size + 4096)
-        pack = OpenPack(kind, self._run, first_ids, self._keys.repository_id, memory)
-        pack.full = not usual
-        if usual:
-            packs.append(pack)
-        return pack
+        packs = self._open[kind]
+        if plain_size > _SLACK - 4096:
+            pack = OpenPack(kind, self._run, first_ids, self._keys.repository_id, mmap(-1, plain_size + 4096))
+            pack.full = True
+            return pack
+        number = random.SystemRandom().randrange(_OPEN_PACKS[kind])
+        while number >= len(packs):
+            if self._memory or self._memory_left:
+                pack = OpenPack(kind, self._run, first_ids, self._keys.repository_id, self._take_memory())
+                packs.append(pack)
+                return pack
+            if packs:
+                return packs[0]
+            self._cancel.check()
+            self._uploaders.check()
+            self._lock.wait(_WAIT)
+        return packs[number]
+
+    def _take_memory(self) -> mmap:
+        if self._memory:
+            return self._memory.pop()
+        self._memory_left -= 1
+        return mmap(-1, self._settings.pack_size + _SLACK)
 
     def _put(self, pack: OpenPack) -> None:
         digest, parts = pack.finish(self._keys)
@@ -209,6 +243,7 @@ class BlobWriter:
         with self._lock:
             if len(pack.memory) == self._settings.pack_size + _SLACK:
                 self._memory.append(pack.memory)
+                self._lock.notify_all()
             self._stored.append(PackRows(pack.kind, digest, size, pack.rows))
             self._stored_bytes += size
             self._stored_blobs += sum(len(row.ids) for row in pack.rows)
@@ -218,7 +253,7 @@ class BlobWriter:
         with self._lock:
             stored, self._stored = self._stored, []
             self._stored_bytes = self._stored_blobs = 0
-        if not stored:
+        if not stored or self._dry_run:
             return
         barrier()
         sections = [
