@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
 from freezer_cli.documents import event_document
 from freezer_cli.reporting import console_stream, log_to_file
-from freezer_cli.text import human_count, human_size, is_terminal, printable
+from freezer_cli.text import counted, human_duration, human_size, is_terminal, printable
 from freezer_sdk.model import Event
 
 if TYPE_CHECKING:
@@ -34,6 +34,18 @@ class Listener(Protocol):
 
     def close(self) -> None:
         """Gives the terminal back; may be called again."""
+
+
+def progress_line(event: Event, seconds: float) -> str:
+    """Files, bytes and speed; and the time left, when it is known how much there is."""
+    speed = event.bytes / max(seconds, 0.001)
+    line = f"{counted(event.files, 'file')}, {human_size(event.bytes)}"
+    if event.total_bytes:
+        line += f" of {human_size(event.total_bytes)}"
+    line += f", {human_size(speed)}/s"
+    if event.total_bytes and speed:
+        line += f", {human_duration(max(event.total_bytes - event.bytes, 0) / speed)} left"
+    return line
 
 
 class ProblemLog:
@@ -109,12 +121,7 @@ class LogProgress:
         if event.kind != "progress" or now < self._next:
             return
         self._next = now + _LOG_INTERVAL
-        speed = event.bytes / max(now - self._start, 0.001)
-        total = f" of {human_size(event.total_bytes)}" if event.total_bytes else ""
-        line = (
-            f"{event.operation}: {human_count(event.files)} files, {human_size(event.bytes)}{total}, "
-            f"{human_size(speed)}/s"
-        )
+        line = f"{event.operation}: {progress_line(event, now - self._start)}"
         if self._only_file:
             log_to_file(logging.INFO, line)
         else:
@@ -134,8 +141,9 @@ class TerminalProgress:
         console = Console(file=stream)
         self._problems = ProblemLog()
         self._log = LogProgress(only_file=True)
+        self._start = time.monotonic()
         self._progress = _columns(console)
-        self._task = self._progress.add_task(operation, total=None, files="0", path="")
+        self._task = self._progress.add_task(operation, total=None, line="")
         self._restore = console_stream(cast("TextIO", FileProxy(console, stream)))
         self._progress.start()
 
@@ -143,9 +151,8 @@ class TerminalProgress:
         """Moves the line."""
         self._problems(event)
         if event.kind == "progress":
-            self._progress.update(
-                self._task, completed=event.bytes, total=event.total_bytes, files=human_count(event.files)
-            )
+            line = progress_line(event, time.monotonic() - self._start)
+            self._progress.update(self._task, completed=event.bytes, total=event.total_bytes or None, line=line)
             self._log(event)
 
     def close(self) -> None:
@@ -169,25 +176,13 @@ class Quiet:
 
 
 def _columns(console: Any) -> Progress:
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TextColumn("{task.fields[files]} files"),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[line]}"),
         console=console,
         transient=True,
         redirect_stdout=False,

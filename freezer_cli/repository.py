@@ -10,7 +10,7 @@ from typing import Any
 from freezer_cli.base import Column, ResultCommand, Row, ShowCommand
 from freezer_cli.documents import plain
 from freezer_cli.repository_command import RepositoryCommand
-from freezer_cli.text import human_count, human_iso, human_size
+from freezer_cli.text import counted, human_count, human_iso, human_size
 
 LOG = logging.getLogger("freezer")
 
@@ -21,7 +21,7 @@ def _facts(value: Any) -> list[str]:
 
 def _kinds(value: Any) -> list[str]:
     return [
-        f"{kind}: {human_count(each['objects'])} objects, {human_size(each['bytes'])}" for kind, each in value.items()
+        f"{kind}: {counted(each['objects'], 'object')}, {human_size(each['bytes'])}" for kind, each in value.items()
     ]
 
 

@@ -45,6 +45,11 @@ def human_count(count: int) -> str:
     return f"{count:,}"
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{human_count(count)} {noun}" if count == 1 else f"{human_count(count)} {noun}s"
+
+
 def human_time(time: datetime) -> str:
     """Local time, to the second."""
     return time.astimezone().strftime("%Y-%m-%d %H:%M:%S")

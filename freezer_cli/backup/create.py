@@ -16,7 +16,7 @@ from freezer_cli.plugin_options import PluginFlags
 from freezer_cli.priority import add_priority_options, apply_priority
 from freezer_cli.repository_command import RepositoryCommand
 from freezer_cli.settings import DEFAULT_MODE
-from freezer_cli.text import human_count, human_duration, human_size
+from freezer_cli.text import counted, human_count, human_duration, human_size
 
 
 class CreateBackup(RepositoryCommand, ResultCommand):
@@ -86,7 +86,7 @@ class CreateBackup(RepositoryCommand, ResultCommand):
             f"  files:    {human_count(document['new_files'])} new, {human_count(document['changed_files'])} changed, "
             f"{human_count(document['unmodified_files'])} unmodified"
         )
-        yield f"  size:     {human_size(document['bytes'])} in {human_count(document['files'])} files"
+        yield f"  size:     {human_size(document['bytes'])} in {counted(document['files'], 'file')}"
         yield f"  added:    {human_size(document['added_bytes'])}{' (estimated)' if dry else ''}"
         yield f"  duration: {human_duration(document['duration'])}"
         fatal = [problem for problem in document["problems"] if problem["fatal"]]

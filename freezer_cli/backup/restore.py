@@ -14,7 +14,7 @@ from freezer_cli.documents import restore_document
 from freezer_cli.operation import PARTIAL, running
 from freezer_cli.priority import add_priority_options, apply_priority
 from freezer_cli.repository_command import RepositoryCommand
-from freezer_cli.text import human_count, human_duration, human_size, printable_path
+from freezer_cli.text import counted, human_count, human_duration, human_size, printable_path
 from freezer_sdk.model import Layout, Overwrite, Status
 
 _COLUMNS = columns_of(
@@ -108,8 +108,8 @@ class RestoreBackup(RepositoryCommand, ResultCommand):
             yield f"{action['action']:<8} {printable_path(exact(action, 'path'))}"
         verb = "would restore" if self.dry_run else "restored"
         yield (
-            f"{verb} {human_count(document['files'])} files ({human_size(document['bytes'])}) and "
-            f"{human_count(document['directories'])} folders of backup {document['backup'][:8]} "
+            f"{verb} {counted(document['files'], 'file')} ({human_size(document['bytes'])}) and "
+            f"{counted(document['directories'], 'folder')} of backup {document['backup'][:8]} "
             f"to {document['target']} in {human_duration(document['duration'])}, {document['status']}"
         )
         if document["skipped"] or document["deleted"]:

@@ -11,7 +11,7 @@ from freezer_cli.documents import verify_document
 from freezer_cli.operation import INTEGRITY, running
 from freezer_cli.priority import add_priority_options, apply_priority
 from freezer_cli.repository_command import RepositoryCommand
-from freezer_cli.text import human_count, human_duration, human_size
+from freezer_cli.text import counted, human_duration, human_size
 
 _COLUMNS = columns_of(("ok", "backups", "objects", "blobs", "bytes_read", "read_data", "duration", "problems"))
 
@@ -47,9 +47,9 @@ class VerifyBackups(RepositoryCommand, ResultCommand):
 
     def summary(self, document: Row) -> Iterable[str]:
         """What was looked at; what was found was told while it ran."""
-        found = "no damage" if document["ok"] else f"{human_count(len(document['problems']))} problems"
+        found = "no damage" if document["ok"] else counted(len(document["problems"]), "problem")
         yield (
-            f"verified {human_count(document['backups'])} backups, {human_count(document['objects'])} objects, "
-            f"{human_count(document['blobs'])} blobs, read {human_size(document['bytes_read'])} "
+            f"verified {counted(document['backups'], 'backup')}, {counted(document['objects'], 'object')}, "
+            f"{counted(document['blobs'], 'blob')}, read {human_size(document['bytes_read'])} "
             f"in {human_duration(document['duration'])}: {found}"
         )

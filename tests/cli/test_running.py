@@ -93,8 +93,8 @@ def test_a_line_a_minute_in_logs(monkeypatch: pytest.MonkeyPatch, caplog: pytest
     for mebibytes in (1, 61, 100, 122):
         progress(Event(kind="progress", operation="backup", files=7, bytes=mebibytes << 20, total_bytes=1 << 30))
     assert [record.getMessage() for record in caplog.records] == [
-        "backup: 7 files, 61.0 MiB of 1.0 GiB, 1.0 MiB/s",
-        "backup: 7 files, 122.0 MiB of 1.0 GiB, 1.0 MiB/s",
+        "backup: 7 files, 61.0 MiB of 1.0 GiB, 1.0 MiB/s, 16 min 03 s left",
+        "backup: 7 files, 122.0 MiB of 1.0 GiB, 1.0 MiB/s, 15 min 02 s left",
     ]
 
 
