@@ -263,8 +263,8 @@ class VerifyResult:
 
     @property
     def ok(self) -> bool:
-        """Nothing wrong was found."""
-        return not self.problems
+        """Nothing is damaged or missing; there may be warnings."""
+        return not any(problem.fatal for problem in self.problems)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,9 +29,10 @@ def audit(storage: Storage, keys: KeyRing) -> Iterator[Problem]:
     }
     for name in sorted(found):
         yield from _secured(storage, keys, name)
-        twin = name.removeprefix(configs.COPIES) if name.startswith(configs.COPIES) else configs.COPIES + name
+        twin = configs.twin_of(name)
         if twin not in found:
-            yield Problem(path=twin, kind="missing", message=f"the other copy of {name} is missing")
+            message = f"the other copy of {name} is missing; a maintainer's next backup writes it"
+            yield Problem(path=twin, kind="missing", message=message, fatal=False)
     for top in storage.list(delimiter="/"):
         if top.name in (configs.PREFIX, slots.PREFIX, configs.COPIES) or top.name in _ELSEWHERE:
             continue
@@ -55,12 +56,14 @@ def _secured(storage: Storage, keys: KeyRing, name: str) -> Iterator[Problem]:
             signed = configs.decode_config(raw, number)
             if signed.raw != keys.signed_config.raw and number == keys.config.number:
                 raise IntegrityError("it is not the configuration that is in force")
-            if not signed.vouched_by(keys.config.maintainers()):
+            if not signed.vouched_by(keys.config.former_maintainers()):
                 raise IntegrityError("its signature is not that of a maintainer")
         elif plain.startswith(slots.PREFIX):
             if hashlib.sha256(raw).hexdigest() != plain.removeprefix(slots.PREFIX):
                 raise IntegrityError("its bytes are not those that it is named by")
-            slots.decode_slot(raw)
+            if slots.decode_slot(raw).repository_id != keys.repository_id:
+                message = "a slot of another repository: left by an init that was interrupted or too late"
+                yield Problem(path=name, kind="unknown", message=message, fatal=False)
         else:
             yield Problem(path=name, kind="unknown", message="does not belong to a repository", fatal=False)
     except FreezerError as error:

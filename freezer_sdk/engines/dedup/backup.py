@@ -15,6 +15,7 @@ from freezer_sdk.engines.dedup.adopt import adopt_orphans, unclosed_leases
 from freezer_sdk.engines.dedup.catalog import COMMIT, Catalog
 from freezer_sdk.engines.dedup.chunker import Chunkers
 from freezer_sdk.engines.dedup.commit import Commit, encode_commit
+from freezer_sdk.engines.dedup.copies import complete_copies
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.index import BlobIndex, PackRows
 from freezer_sdk.engines.dedup.keyring import Role
@@ -63,6 +64,7 @@ class BackupRun:
         name = backup_name(start, backup_id)
         if not self._options.dry_run:
             self._lease = protocol.Lease.create(self._storage, self._keys, name)
+            complete_copies(self._storage, self._keys)
         try:
             commit = self._store(protected, backup_id, start, start_ns)
             if self._lease is None:

@@ -138,6 +138,10 @@ class Config:
         """Slot id to public signing key of everybody who may sign the next configuration."""
         return {s.id: s.signing_public for s in self.roster if Role.MAINTAINER in s.roles and s.revoked is None}
 
+    def former_maintainers(self) -> dict[bytes, bytes]:
+        """As :meth:`maintainers`, and those who were removed: one of them signed each configuration before this."""
+        return {s.id: s.signing_public for s in self.roster if Role.MAINTAINER in s.roles}
+
 
 @dataclass(frozen=True, kw_only=True)
 class SignedConfig:
@@ -165,6 +169,11 @@ class SignedConfig:
 def name_of(number: int) -> str:
     """``config/00000001``."""
     return f"{PREFIX}{number:08d}"
+
+
+def twin_of(name: str) -> str:
+    """The other place of a configuration or slot."""
+    return name.removeprefix(COPIES) if name.startswith(COPIES) else COPIES + name
 
 
 def number_of(name: str) -> int | None:

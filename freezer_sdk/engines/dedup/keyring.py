@@ -56,6 +56,7 @@ class KeyRing:
         signed_config: the same as stored.
         supported: features that this program knows.
         problems: what was found damaged on the way, and replaced by its second copy.
+        lacking: names of configurations and slots of which only the other copy was there.
         secret, epochs: the keys themselves, for those who administer them.
     """
 
@@ -68,6 +69,7 @@ class KeyRing:
         epochs: Mapping[int, EpochSecrets],
         supported: frozenset[str] = frozenset(),
         problems: tuple[Problem, ...] = (),
+        lacking: frozenset[str] = frozenset(),
     ) -> None:
         config = signed_config.config
         self._roster = {slot.id: slot for slot in config.roster}
@@ -75,7 +77,7 @@ class KeyRing:
         self.repository_id, self.slot_id = config.repository_id, slot_id
         self.roles = self._roster[slot_id].roles
         self.encrypted = config.encrypted
-        self.supported, self.problems = supported, problems
+        self.supported, self.problems, self.lacking = supported, problems, lacking
         self.secret, self.epochs = secret, dict(epochs)
         newest = self.epochs[config.epoch]
         self._data_hash_key = derive(_DATA_IDS, newest.hash_key)

@@ -45,8 +45,19 @@ class Stored:
         Raises:
             StorageError.
         """
-        names = self._names(configs.PREFIX) | self._copies
+        names = self._configs | self._copies
         return frozenset(number for number in map(configs.number_of, names) if number is not None)
+
+    @cached_property
+    def lacking(self) -> frozenset[str]:
+        """Names that nothing is stored under though the other of the two places has it.
+
+        Raises:
+            StorageError.
+        """
+        first = self._configs | self._slots
+        known = {name for name in first | self._copies if configs.number_of(name) is not None or slots.is_name(name)}
+        return frozenset({COPIES + name for name in known - self._copies} | (known - first))
 
     @cached_property
     def slots(self) -> tuple[SlotObject, ...]:
@@ -56,7 +67,7 @@ class Stored:
             StorageError.
         """
         found, total = [], 0
-        for name in sorted(filter(slots.is_name, self._names(slots.PREFIX) | self._copies)):
+        for name in sorted(filter(slots.is_name, self._slots | self._copies)):
             raw = self._intact(name)
             total += len(raw)
             if total > slots.MAX_TOTAL:
@@ -86,6 +97,14 @@ class Stored:
         problem = Problem(path=name, kind="damaged", message=message, fatal=False)
         if problem not in self.problems:
             self.problems.append(problem)
+
+    @cached_property
+    def _configs(self) -> frozenset[str]:
+        return self._names(configs.PREFIX)
+
+    @cached_property
+    def _slots(self) -> frozenset[str]:
+        return self._names(slots.PREFIX)
 
     @cached_property
     def _copies(self) -> frozenset[str]:

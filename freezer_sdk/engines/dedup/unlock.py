@@ -62,6 +62,7 @@ def unlock(
         epochs=epochs,
         supported=supported,
         problems=tuple(stored.problems),
+        lacking=stored.lacking,
     )
 
 

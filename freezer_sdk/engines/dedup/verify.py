@@ -306,7 +306,7 @@ class Verification:
             self._figures.bytes_read += bytes_read
 
     def _problem(self, path: str, kind: str, message: str) -> None:
-        self._report(Problem(path=path, kind=kind, message=message))
+        self._report(Problem(path=path, kind=kind, message=message, fatal=kind != "unknown"))
 
     def _report(self, problem: Problem) -> None:
         with self._lock:
