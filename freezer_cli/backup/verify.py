@@ -47,7 +47,10 @@ class VerifyBackups(RepositoryCommand, ResultCommand):
 
     def summary(self, document: Row) -> Iterable[str]:
         """What was looked at; what was found was told while it ran."""
-        found = "no damage" if document["ok"] else counted(len(document["problems"]), "problem")
+        damage = sum(problem["fatal"] for problem in document["problems"])
+        warnings = len(document["problems"]) - damage
+        found = "no damage" if document["ok"] else counted(damage, "problem")
+        found += f", {counted(warnings, 'warning')}" if warnings else ""
         yield (
             f"verified {counted(document['backups'], 'backup')}, {counted(document['objects'], 'object')}, "
             f"{counted(document['blobs'], 'blob')}, read {human_size(document['bytes_read'])} "
