@@ -65,7 +65,10 @@ class Selection:
             RestoreError: it is not in the backup.
         """
         clean = os.path.normpath(path)
-        candidates = [clean] if clean.startswith(b"/") else [os.path.normpath(join(r.name, clean)) for r in self._roots]
+        candidates = [clean]
+        if not clean.startswith(b"/"):
+            candidates = [os.path.normpath(join(root.name, clean)) for root in self._roots]
+            candidates += [root.name for root in self._roots if root.name.rpartition(b"/")[2] == clean]
         for candidate in candidates:
             if self._trees.find(self._commit.root, candidate) is not None:
                 return candidate
