@@ -157,7 +157,7 @@ class Stream:
     Attributes:
         name: recorded as ``/name``.
         open: gives the reader; leaving the context ends child processes.
-        size: in bytes, when known.
+        size: in bytes, when known; a reader that gives another number of bytes fails the stream.
         extents: data ranges when known, else ``None``: then the reader gives only the data, range after range, and
             what lies between is zero.
         mtime_ns: recorded time; ``None``: the start of the backup.
@@ -182,11 +182,18 @@ class Protected:
         sources: at most one Tree, any number of Streams.
         facts: the mode's JSON document (binlog position, image properties...).
         excludes: patterns in force, for the record.
+
+    Raises:
+        ValueError: several trees; an engine would have to leave out all but one.
     """
 
     sources: Sequence[Source]
     facts: JSON = field(default_factory=dict)
     excludes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if sum(isinstance(source, Tree) for source in self.sources) > 1:
+            raise ValueError("a mode can hand over one tree at most; give one tree several roots")
 
 
 class Restorer(Protocol):

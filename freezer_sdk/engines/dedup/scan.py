@@ -15,7 +15,7 @@ from freezer_sdk.engines.dedup.ingest import Ingest, Meter
 from freezer_sdk.engines.dedup.page import EMPTY, Content, Page, store_directory
 from freezer_sdk.engines.dedup.tree import TreeReader, get_extra
 from freezer_sdk.engines.dedup.writer import BlobWriter
-from freezer_sdk.errors import FreezerError, SourceUnreadable
+from freezer_sdk.errors import RepositoryError, SourceChanged, SourceUnreadable, StorageError
 from freezer_sdk.model import Problem
 from freezer_sdk.modes.base import (
     FLAG_HARDLINK,
@@ -220,10 +220,9 @@ class TreeScan:
             return Previous(content, [])
         try:
             return Previous(content, list(self._trees.pages(content)))
-        except FreezerError as error:
-            self._problem(
-                Problem(path="", kind="parent", message=f"the parent backup is damaged here: {error}", fatal=False)
-            )
+        except (RepositoryError, StorageError) as error:
+            message = f"a directory of the parent backup cannot be read: {error}"
+            self._problem(Problem(path="", kind="parent", message=message, fatal=False))
             return None
 
     def _leave(self, frame: _Frame) -> Content:
@@ -389,6 +388,9 @@ class TreeScan:
         """
         with stream.open() as reader:
             content, size, tag = self._ingest.chunks(reader.readinto, stream.size)
+        expected = stream.size if stream.extents is None else sum(length for _offset, length in stream.extents)
+        if expected is not None and size != expected:
+            raise SourceChanged(f"{stream.name}: {size} bytes were read of {expected}")
         extras: Extras = tag
         recorded = size
         if stream.extents is not None and stream.size is not None:
