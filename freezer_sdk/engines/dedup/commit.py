@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from freezer_sdk.engines.dedup.config import time_text
-from freezer_sdk.engines.dedup.page import INLINE, Content
+from freezer_sdk.engines.dedup.page import INLINE, MAX_DEPTH, Content
 from freezer_sdk.engines.dedup.tree import Owners
 from freezer_sdk.errors import IntegrityError
 from freezer_sdk.model import Backup, BackupStats, Problem, Status
@@ -85,6 +86,21 @@ def encode_commit(commit: Commit) -> dict[str, Any]:
     }
 
 
+def _decode_root(data: Mapping[str, Any]) -> Content:
+    root = Content(int(data["depth"]), bytes.fromhex(data["ids"]))
+    if not 0 <= root.depth <= MAX_DEPTH or len(root.ids) % 32 or len(root.ids) > 32 * INLINE:
+        raise ValueError("the root is no reference to content")
+    return root
+
+
+def _decode_stats(data: Mapping[str, Any]) -> BackupStats:
+    usual = asdict(BackupStats())
+    found = {key: value for key, value in data.items() if key in usual}
+    if any(type(value) not in (int, type(usual[key])) or not 0 <= value < math.inf for key, value in found.items()):
+        raise ValueError("the statistics are no numbers")
+    return BackupStats(**found)
+
+
 def decode_commit(data: Mapping[str, Any], *, backup_id: str) -> Commit:
     """The inverse of :func:`encode_commit`; unknown fields are passed over.
 
@@ -94,10 +110,6 @@ def decode_commit(data: Mapping[str, Any], *, backup_id: str) -> Commit:
     try:
         if data["version"] != 0 or data["id"] != backup_id:
             raise IntegrityError(f"the commit of backup {backup_id} is of another version or backup")
-        root = Content(int(data["root"]["depth"]), bytes.fromhex(data["root"]["ids"]))
-        if len(root.ids) % 32 or len(root.ids) > 32 * INLINE:
-            raise IntegrityError(f"the commit of backup {backup_id} has a damaged root")
-        known = {field.name for field in fields(BackupStats)}
         time = datetime.fromisoformat(data["time"])
         if time.tzinfo is None:
             raise ValueError("a time without an offset")
@@ -111,7 +123,7 @@ def decode_commit(data: Mapping[str, Any], *, backup_id: str) -> Commit:
             status=Status(data["status"]),
             paths=tuple(_untext(path) for path in data["paths"]),
             tags=tuple(str(tag) for tag in data["tags"]),
-            stats=BackupStats(**{key: value for key, value in data["stats"].items() if key in known}),
+            stats=_decode_stats(data["stats"]),
             problems=tuple(
                 Problem(
                     path=_untext(p["path"]), kind=str(p["kind"]), message=_untext(p["message"]), fatal=bool(p["fatal"])
@@ -124,11 +136,11 @@ def decode_commit(data: Mapping[str, Any], *, backup_id: str) -> Commit:
             username=str(data["username"]),
             machine_id=str(data["machine_id"]),
             program=str(data["program"]),
-            parent=data["parent"],
+            parent=None if data["parent"] is None else str(data["parent"]),
         )
         return Commit(
             backup=backup,
-            root=root,
+            root=_decode_root(data["root"]),
             owners=Owners(
                 {int(number): str(name) for number, name in data["users"].items()},
                 {int(number): str(name) for number, name in data["groups"].items()},

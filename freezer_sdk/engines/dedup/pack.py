@@ -23,7 +23,6 @@ TRAILER = struct.Struct("<4sBBHI")
 """magic, version, kind, reserved, length of the box before it."""
 MAGIC = b"FZPK"
 VERSION = 0
-_TABLE_GUESS = 64 << 10
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ CUT_LIST = 1024  # ids in a list, on average
 CUT_PAGE = 1024  # entries in a page, on average
 _LONGEST_LIST = 16 * CUT_LIST
 _FULL_PAGE = 1 << 20  # bytes after which a page ends in any case
-_MAX_DEPTH = 7
+MAX_DEPTH = 7
 
 
 class Content(NamedTuple):
@@ -87,7 +87,7 @@ def content_ids(content: Content, load: Callable[[bytes], bytes]) -> Iterator[by
     Raises:
         IntegrityError: a list is damaged.
     """
-    if content.depth > _MAX_DEPTH:
+    if content.depth > MAX_DEPTH:
         raise IntegrityError("lists of ids lie deeper than they may")
     ids = content.ids
     for at in range(0, len(ids), 32):
