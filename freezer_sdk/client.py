@@ -18,7 +18,7 @@ from freezer_sdk import diff as differences
 from freezer_sdk import identity
 from freezer_sdk import selection as select
 from freezer_sdk.engines.base import EngineCapabilities, Repository
-from freezer_sdk.errors import ConfigurationError, FreezerError, RestoreError
+from freezer_sdk.errors import ConfigurationError, FreezerError, PolicyRefusal, RestoreError
 from freezer_sdk.model import (
     Backup,
     BackupOptions,
@@ -400,7 +400,7 @@ class Freezer:
             layout: ``content``, ``full`` or ``auto``; see :class:`~freezer_sdk.model.Layout`.
             inplace: write into existing files instead of renaming whole ones over them.
             dry_run: write nothing, and return the plan.
-            force: allow what a rule refuses.
+            force: allow what a rule refuses: a target that is not empty, and ``delete`` from a partial backup.
             owner: restore ownership; by default when running as root.
             numeric_owner: never map owner names.
             sparse: keep holes as holes.
@@ -412,10 +412,16 @@ class Freezer:
             What was done. Its problems name every item that is not whole; this is no error.
 
         Raises:
+            PolicyRefusal: ``delete`` from a partial backup, without ``force``.
             BackupNotFound, AmbiguousError, ConfigurationError, PluginError, RestoreError, StorageError,
             IntegrityError, Cancelled.
         """
         found, inside = self._inside(backup, None)
+        if delete and found.status is Status.PARTIAL and not (force or dry_run):
+            raise PolicyRefusal(
+                f"backup {found.short_id} is partial: what it lacks could be deleted from the target",
+                hint="look at the plan of a dry run; force allows it",
+            )
         chosen = [os.fsencode(path) for path in _listed(paths)]
         options = RestoreOptions(
             paths=tuple(chosen if inside is None else [*chosen, inside]),

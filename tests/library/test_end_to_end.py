@@ -21,9 +21,11 @@ from freezer_sdk import (
     Event,
     Freezer,
     IntegrityError,
+    PolicyRefusal,
     RepositoryExists,
     RepositoryNotFound,
     RestoreError,
+    Status,
     WrongPassword,
     open_storage,
 )
@@ -59,6 +61,24 @@ def test_what_a_backup_records(freezer: Freezer, source: Path) -> None:
     assert len(backup.id) == 32
     assert backup.stats.files == 4
     assert freezer.backups() == [backup]
+
+
+def test_a_partial_backup_deletes_nothing_without_force(freezer: Freezer, source: Path, tmp_path: Path) -> None:
+    failing = {"command": "dump", "command_arguments": ["false"]}
+    backup = freezer.backup(source, mode_options=failing)
+    assert backup.status is Status.PARTIAL
+    out = tmp_path / "out"
+    freezer.restore(backup.id, out, layout="content")
+    (out / "extra").write_text("only here")
+    with pytest.raises(PolicyRefusal) as caught:
+        freezer.restore(backup.id, out, layout="content", overwrite="always", delete=True)
+    assert caught.value.exit_code == 14
+    plan = freezer.restore(backup.id, out, layout="content", overwrite="always", delete=True, dry_run=True).plan
+    assert [action.path for action in plan if action.action == "delete"] == [b"extra"]
+    assert (out / "extra").exists()
+    freezer.restore(backup.id, out, layout="content", overwrite="always", delete=True, force=True)
+    assert not (out / "extra").exists()
+    assert (out / "a.txt").exists()
 
 
 def test_encrypted_repositories_need_the_password(tmp_path: Path, source: Path) -> None:
