@@ -27,7 +27,7 @@ from freezer_sdk.engines.dedup.index import (
     section_of,
 )
 from freezer_sdk.engines.dedup.keyring import KeyRing
-from freezer_sdk.engines.dedup.layout import Kind, pack_name
+from freezer_sdk.engines.dedup.layout import MAX_BLOB, Kind, pack_name
 from freezer_sdk.engines.dedup.pack import OpenPack, SegmentRow, decode_table, encode_table, read_table
 from freezer_sdk.engines.dedup.settings import Settings
 from freezer_sdk.engines.dedup.writer import BlobWriter
@@ -195,6 +195,16 @@ def test_index_finds_every_blob(keys: KeyRing, segments: int) -> None:
             offset += row.stored
     assert index.find(Kind.DATA, rng.randbytes(32)) is None
     assert decode_table(encode_table(packs[0].rows))[0].lengths == tuple(packs[0].rows[0].lengths)
+
+
+@pytest.mark.parametrize(
+    "row", [SegmentRow(segment.MAX_STORED + 1, [bytes(32)], [1]), SegmentRow(1000, [bytes(32)], [MAX_BLOB + 1])]
+)
+def test_a_table_beyond_the_limits_is_refused(row: SegmentRow) -> None:
+    good = SegmentRow(segment.MAX_STORED, [bytes(32)], [MAX_BLOB])
+    assert len(decode_table(encode_table([good]))) == 1
+    with pytest.raises(IntegrityError):
+        decode_table(encode_table([good, row]))
 
 
 def test_every_flipped_byte_of_an_index_is_noticed(keys: KeyRing) -> None:

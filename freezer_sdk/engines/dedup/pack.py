@@ -14,7 +14,7 @@ from freezer_sdk.crypto.kdf import hkdf
 from freezer_sdk.engines.dedup import segment
 from freezer_sdk.engines.dedup.box import BoxKeys, box_size, open_box, seal_box
 from freezer_sdk.engines.dedup.keyring import RunKey
-from freezer_sdk.engines.dedup.layout import MAX_BLOBS_IN_SEGMENT, MAX_TABLE, Kind
+from freezer_sdk.engines.dedup.layout import MAX_BLOB, MAX_BLOBS_IN_SEGMENT, MAX_TABLE, Kind
 from freezer_sdk.errors import IntegrityError
 from freezer_sdk.model import Buffer
 
@@ -23,6 +23,8 @@ TRAILER = struct.Struct("<4sBBHI")
 """magic, version, kind, reserved, length of the box before it."""
 MAGIC = b"FZPK"
 VERSION = 0
+_LIMITS = (segment.MAX_STORED, MAX_BLOBS_IN_SEGMENT, MAX_BLOB)
+"""Of a segment's stored length, of the number of its blobs, of a blob's length."""
 
 
 @dataclass(slots=True)
@@ -98,7 +100,7 @@ def decode_table(body: bytes) -> list[SegmentRow]:
     """
     try:
         (count,) = struct.unpack_from("<I", body)
-        if count > MAX_BLOBS_IN_SEGMENT or 4 + 8 * count > len(body):
+        if 4 + 8 * count > len(body):
             raise IntegrityError("a pack's table is out of bounds")
         heads = struct.unpack_from(f"<{2 * count}I", body, 4)
         total = sum(heads[1::2])
@@ -108,6 +110,9 @@ def decode_table(body: bytes) -> list[SegmentRow]:
         lengths = struct.unpack_from(f"<{total}I", body, at)
     except struct.error:
         raise IntegrityError("a pack's table is damaged") from None
+    largest = max(heads[::2], default=0), max(heads[1::2], default=0), max(lengths, default=0)
+    if any(found > most for found, most in zip(largest, _LIMITS, strict=True)):
+        raise IntegrityError("a pack's table is out of bounds")
     at += 4 * total
     rows = []
     blob = 0

@@ -19,6 +19,9 @@ VERSION = 0
 HEADER = struct.Struct("<4sBBHIII32s80s")
 """magic, version, kind, reserved, ciphertext length, epoch, counter, salt of the pack, sealed run key."""
 
+MAX_STORED = HEADER.size + MAX_SEGMENT + (MAX_SEGMENT >> 3)
+"""Bytes of header and ciphertext."""
+
 _DOMAIN = b"freezer-sdk/0/segment\0"
 _USUAL_FRAME = 1 << 21
 _RAW_IS_AS_GOOD = 0.97  # compressed no smaller than this share: stored as it is
@@ -55,7 +58,7 @@ class SegmentHeader(NamedTuple):
         magic, version, kind, reserved, length, epoch, counter, salt, sealed = HEADER.unpack_from(data)
         if magic != MAGIC or version != VERSION or reserved or kind not in (Kind.DATA, Kind.META):
             raise IntegrityError("a segment's header is damaged")
-        if not TAG_SIZE <= length <= MAX_SEGMENT + (MAX_SEGMENT >> 3):
+        if not TAG_SIZE <= length <= MAX_STORED - HEADER.size:
             raise IntegrityError("a segment's length is out of bounds")
         return cls(Kind(kind), length, epoch, counter, salt, sealed)
 
