@@ -1,6 +1,8 @@
-"""Packs that no index names: left by a run that died, whole, and good to be used again."""
+"""Packs that no index names: left by a run that died, or by an index that was lost; good to be used again."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from freezer_sdk.engines.dedup import lease
 from freezer_sdk.engines.dedup.index import BlobIndex, PackRows, section_of
@@ -23,14 +25,16 @@ def unclosed_leases(storage: Storage) -> set[str]:
     return {match[1] for match in matches} - {match[1] for match in matches if match[2] == "closed"}
 
 
-def adopt_orphans(storage: Storage, keys: KeyRing, index: BlobIndex) -> list[PackRows]:
+def adopt_orphans(
+    storage: Storage, keys: KeyRing, index: BlobIndex, *, kinds: Iterable[Kind] = tuple(Kind)
+) -> list[PackRows]:
     """Adds packs that are stored and in no index to ``index``; damaged ones and condemned ones are left alone.
 
     Raises:
         StorageError.
     """
     adopted = []
-    for kind in Kind:
+    for kind in kinds:
         known = index.packs(kind) | index.condemned
         found = []
         for info in storage.list(kind.prefix):

@@ -20,18 +20,20 @@ from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.index import BlobIndex, PackRows
 from freezer_sdk.engines.dedup.keyring import Role
 from freezer_sdk.engines.dedup.layout import Kind, backup_name
+from freezer_sdk.engines.dedup.lost import distrust_lost_packs, is_whole
 from freezer_sdk.engines.dedup.page import Content, store_directory
 from freezer_sdk.engines.dedup.reader import BlobReader
 from freezer_sdk.engines.dedup.scan import TreeScan, clock_ns
 from freezer_sdk.engines.dedup.tree import Owners, TreeReader
 from freezer_sdk.engines.dedup.writer import BlobWriter
-from freezer_sdk.errors import CommandFailed, LeaseLost, SourceError, SourceUnreadable
+from freezer_sdk.errors import CommandFailed, FreezerError, LeaseLost, SourceError, SourceUnreadable
 from freezer_sdk.files import posix
 from freezer_sdk.model import Backup, BackupOptions, BackupStats, Event, Problem, Status
 from freezer_sdk.modes.base import Extras, Protected, Stream, Tree
 
 _EVENT_EVERY = 0.1  # seconds
 _BLOCK = 4 << 20  # bytes read at once
+_MOST_NAMED = 20  # lost packs that are named one by one
 
 
 class BackupRun:
@@ -52,6 +54,7 @@ class BackupRun:
         self._lease: protocol.Lease | None = None
         self._scan: TreeScan | None = None
         self._writer: BlobWriter | None = None
+        self._before: BackupStats | None = None
 
     def run(self, protected: Protected) -> Backup:
         """Stores the sources and commits.
@@ -72,10 +75,22 @@ class BackupRun:
             self._commit(name, commit, self._lease)
             return commit.backup
         finally:
-            if self._writer is not None:
-                self._writer.close()
-            if self._lease is not None:
-                self._lease.close()
+            self._end()
+
+    def _end(self) -> None:
+        """Closes what is open. A run that failed leaves an index of what it stored; if it cannot, its lease stays open:
+        that is how the next run knows that there is something to be found."""
+        if self._writer is not None:
+            self._writer.close()
+        if self._lease is None:
+            return
+        if self._writer is not None and self._writer.unindexed:
+            try:
+                self._lease.check()
+                self._writer.settle(self._storage.flush)
+            except FreezerError:
+                return
+        self._lease.close()
 
     # -- steps ---------------------------------------------------------------------------------------------
 
@@ -86,7 +101,9 @@ class BackupRun:
         index = BlobIndex(marks.condemned)
         reader = BlobReader(self._handle, index)
         parent = self._parent(protected)
+        self._before = None if parent is None else parent.backup.stats
         reader.load_index(Kind.META)
+        damaged = self._look_for_lost_packs(reader, parent, start)
         writer = self._writer = self._make_writer(index, reader)
         scan = self._scan = TreeScan(
             writer,
@@ -96,9 +113,10 @@ class BackupRun:
             problem=self._problem,
             meter=self,
             block=min(_BLOCK, self._handle.settings.queue_size),
-            force_read=self._options.force_read,
+            force_read=self._options.force_read or damaged,
         )
         root = self._store_sources(protected, scan, parent)
+        self._index_again(reader.rebuilt, writer)
         writer.finish(self._storage.flush)
         self._event("progress", force=True)
         trees = [source for source in protected.sources if isinstance(source, Tree)]
@@ -152,6 +170,35 @@ class BackupRun:
             cancel=self._context.cancel,
             dry_run=self._options.dry_run,
         )
+
+    def _look_for_lost_packs(self, reader: BlobReader, parent: Commit | None, start: datetime) -> bool:
+        """Once a day: are the packs there that the index names? Gives whether the parent needs one that is not."""
+        if not self._options.force_read and self._ran_today(start):
+            return False
+        reader.load_index(Kind.DATA)
+        lost = distrust_lost_packs(self._storage, reader.index)
+        for name in lost[:_MOST_NAMED]:
+            message = "missing or cut short; what lay there is not used any more, and verify says which backups need it"
+            self._problem(Problem(path=name, kind="lost", message=message, fatal=False))
+        if len(lost) > _MOST_NAMED:
+            message = f"{len(lost) - _MOST_NAMED} more packs are missing or cut short"
+            self._problem(Problem(path="", kind="lost", message=message, fatal=False))
+        return bool(lost) and parent is not None and not is_whole(parent.root, reader)
+
+    def _ran_today(self, start: datetime) -> bool:
+        for commit in self._catalog.visible([], newest_first=True):
+            if commit.backup.time.date() < start.date():
+                break
+            if commit.backup.host == self._options.host:
+                return True
+        return False
+
+    def _index_again(self, rebuilt: list[PackRows], writer: BlobWriter) -> None:
+        """Packs that no readable index names get into the index of this run."""
+        if rebuilt:
+            writer.index_also(rebuilt)
+            message = f"{len(rebuilt)} packs were in no readable index; they are indexed again"
+            self._problem(Problem(path="index", kind="index", message=message, fatal=False))
 
     def _adopt(self, index: BlobIndex, reader: BlobReader) -> list[PackRows]:
         """Packs that a run which died had stored; worth a look only when a lease was never closed."""
@@ -235,6 +282,7 @@ class BackupRun:
 
     def _event(self, kind: str, *, path: str | None = None, force: bool = False) -> None:
         counts = None if self._scan is None else self._scan.counts
+        before = self._before  # about as much as last time is to be expected
         self._context.events(
             Event(
                 kind=kind,
@@ -242,6 +290,8 @@ class BackupRun:
                 path=path,
                 files=0 if counts is None else counts.files,
                 bytes=0 if self._scan is None else self._scan.seen_bytes,
+                total_files=None if before is None else max(before.files, counts.files if counts else 0),
+                total_bytes=None if before is None else max(before.bytes, self._scan.seen_bytes if self._scan else 0),
                 added_bytes=0 if self._writer is None else self._writer.added_bytes,
             )
         )

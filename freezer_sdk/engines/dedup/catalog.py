@@ -65,7 +65,7 @@ class Catalog:
             raise BackupNotFound(f"backup {listed.id} is gone") from None
         try:
             payload, _signer = control.open(self._keys, COMMIT, listed.name, data, role=Role.WRITER)
-        except (IntegrityError, UnsupportedFormat) as error:
+        except UnsupportedFormat as error:
             raise IntegrityError(f"{listed.name}: {error}") from None
         commit = decode_commit(payload, backup_id=listed.id)
         with self._lock:

@@ -285,6 +285,9 @@ class BlobIndex:
             best = known[0].place(known[1])
             if best.pack not in condemned:
                 return best
+            for section, row in self._again.get(blob, ()):
+                if section.kind is kind and section.pack(row) not in condemned:
+                    return section.place(row)
         for section in self._large[kind]:
             row = section.find(blob)
             if row >= 0:
@@ -306,6 +309,20 @@ class BlobIndex:
             place = self.find(kind, blob)
             return place is not None and place.pack not in self.condemned
         return blob in self._small[kind] or any(section.find(blob) >= 0 for section in self._large[kind])
+
+    def distrust(self, pack: bytes) -> None:
+        """What lies in this pack is read from elsewhere where that is possible, and not reused."""
+        self.condemned |= {pack}
+
+    def ends(self, kind: Kind) -> dict[bytes, int]:
+        """Of every pack the offset behind its last segment: the least that it must be long."""
+        found: dict[bytes, int] = {}
+        for section in self.sections:
+            if section.kind is kind:
+                for number, offset, stored in section.segments:
+                    pack = section.packs[number]
+                    found[pack] = max(found.get(pack, 0), offset + stored)
+        return found
 
     def packs(self, kind: Kind) -> set[bytes]:
         """All packs of a kind that have a place in a section."""

@@ -6,8 +6,9 @@ import threading
 from collections import OrderedDict
 
 from freezer_sdk.crypto.hashing import blob_id
+from freezer_sdk.engines.dedup.adopt import adopt_orphans
 from freezer_sdk.engines.dedup.handle import Handle
-from freezer_sdk.engines.dedup.index import HEADER, BlobIndex, Place, decode_section, index_parts
+from freezer_sdk.engines.dedup.index import HEADER, BlobIndex, PackRows, Place, decode_section, index_parts
 from freezer_sdk.engines.dedup.layout import INDEX, Kind, digest_of, pack_name
 from freezer_sdk.engines.dedup.segment import OpenSegment, open_segment
 from freezer_sdk.errors import IntegrityError, ObjectNotFound
@@ -20,41 +21,53 @@ class IndexLoader:
 
     def __init__(self, handle: Handle) -> None:
         self._storage, self._keys, self._compressors = handle.storage, handle.keys, handle.compressors
+        self._reads = handle.reads
         self._loaded: dict[Kind, set[str]] = {Kind.DATA: set(), Kind.META: set()}
 
-    def load(self, index: BlobIndex, kind: Kind) -> None:
+    def load(self, index: BlobIndex, kind: Kind) -> list[PackRows]:
         """Adds what is listed now and was not loaded yet; an index that vanishes meanwhile was merged away.
 
+        Returns:
+            Packs whose own tables were read, since an index is damaged.
+
         Raises:
-            IntegrityError: an index is damaged; its name is in the message.
             StorageError.
         """
+        damaged = False
         listed = sorted((info.name, info.size) for info in self._storage.list(INDEX) if digest_of(info.name))
         for name, size in listed:
             if name in self._loaded[kind]:
                 continue
             try:
-                parts = index_parts(self._storage.get(name, length=HEADER.size), size)
+                parts = index_parts(self._reads.get(name, length=HEADER.size), size)
                 if kind in parts:
                     offset, length = parts[kind]
-                    box = self._storage.get(name, offset=offset, length=length)
+                    box = self._reads.get(name, offset=offset, length=length)
                     index.add(decode_section(self._keys, kind, box, self._compressors("zstd")))
             except ObjectNotFound:
                 continue
-            except IntegrityError as error:
-                raise IntegrityError(f"{name}: {error}", hint="freezer backup verify lists all damage") from None
+            except IntegrityError:
+                damaged = True  # an index only repeats what the packs' own tables say
             self._loaded[kind].add(name)
+        return adopt_orphans(self._storage, self._keys, index, kinds=(kind,)) if damaged else []
 
 
 class BlobReader:
-    """Gives blobs by id; every blob is checked against its id. May be used from several threads."""
+    """Gives blobs by id; every blob is checked against its id. May be used from several threads.
+
+    Attributes:
+        rebuilt: packs that no readable index names; their own tables were read instead.
+    """
 
     def __init__(self, handle: Handle, index: BlobIndex) -> None:
         self._storage, self._keys, self._compressors = handle.storage, handle.keys, handle.compressors
+        self._cached = handle.cache
         self.index = index
         self._loader = IndexLoader(handle)
         self._lock = threading.RLock()
         self._asked: set[Kind] = set()
+        self._searched: set[Kind] = set()
+        self.rebuilt: list[PackRows] = []
         self._cache: OrderedDict[tuple[bytes, int], OpenSegment] = OrderedDict()
         self._hash_keys = {Kind.DATA: self._keys.data_hash_key(), Kind.META: self._keys.meta_hash_key()}
 
@@ -66,14 +79,20 @@ class BlobReader:
         """
         with self._lock:
             if again or kind not in self._asked:
-                self._loader.load(self.index, kind)
+                self.rebuilt += self._loader.load(self.index, kind)
                 self._asked.add(kind)
 
+    def _search_packs(self, kind: Kind) -> None:
+        """Looks into packs that no index names: an index may have been lost."""
+        if kind not in self._searched:
+            self._searched.add(kind)
+            self.rebuilt += adopt_orphans(self._storage, self._keys, self.index, kinds=(kind,))
+
     def place(self, kind: Kind, blob: bytes) -> Place:
-        """Where a blob lies; the index is read again once when it is not known.
+        """Where a blob lies; when it is not known, the index is read again, then the tables of packs outside it.
 
         Raises:
-            IntegrityError: no index knows it.
+            IntegrityError: nothing knows it.
         """
         place = self.index.find(kind, blob) if kind in self._asked else None
         if place is not None:
@@ -83,6 +102,9 @@ class BlobReader:
             place = self.index.find(kind, blob)
             if place is None:
                 self.load_index(kind, again=True)
+                place = self.index.find(kind, blob)
+            if place is None:
+                self._search_packs(kind)
                 place = self.index.find(kind, blob)
         if place is None:
             raise IntegrityError(
@@ -100,6 +122,7 @@ class BlobReader:
         try:
             return self._get(kind, blob, place)
         except IntegrityError as error:
+            self.index.distrust(place.pack)
             return self.elsewhere(kind, blob, place, error)
 
     def elsewhere(self, kind: Kind, blob: bytes, failed: Place, error: IntegrityError) -> bytes:
@@ -156,6 +179,11 @@ class BlobReader:
             IntegrityError: damaged or missing; StorageError.
         """
         name = pack_name(place.kind, place.pack)
+        if place.kind is Kind.META and self._cached is not None:
+            try:
+                return self.open_segment(place, self._cached.get(name, offset=place.offset, length=place.stored))
+            except (IntegrityError, ObjectNotFound):
+                pass  # what was damaged in the cache after it was checked is still whole in the storage
         try:
             data = self._storage.get(name, offset=place.offset, length=place.stored)
         except ObjectNotFound:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.dedup import audit, protocol
-from freezer_sdk.engines.dedup.adopt import read_pack_table
+from freezer_sdk.engines.dedup.adopt import adopt_orphans, read_pack_table
 from freezer_sdk.engines.dedup.catalog import Catalog
 from freezer_sdk.engines.dedup.commit import Commit
 from freezer_sdk.engines.dedup.handle import Handle
@@ -68,6 +68,7 @@ class Verification:
             commits = [self._catalog.find(backup) for backup in backups] if backups else self._everything()
             self._load_indexes()
             packs = self._list_packs()
+            adopt_orphans(self._storage, self._keys, self._index)  # an index that was lost is no damage yet
             if backups:
                 for commit in commits:
                     self._structure(commit)

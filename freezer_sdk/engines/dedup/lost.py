@@ -1,0 +1,60 @@
+"""Packs that are gone or cut short: a new backup relies on nothing that lay there."""
+
+from __future__ import annotations
+
+import stat
+
+from freezer_sdk.engines.dedup.index import BlobIndex
+from freezer_sdk.engines.dedup.layout import Kind, digest_of, pack_name
+from freezer_sdk.engines.dedup.page import Content, Page, content_ids
+from freezer_sdk.engines.dedup.reader import BlobReader
+from freezer_sdk.errors import IntegrityError
+from freezer_sdk.modes.base import STAT
+from freezer_sdk.storages.base import Storage
+
+
+def distrust_lost_packs(storage: Storage, index: BlobIndex) -> list[str]:
+    """Compares the listing of packs with the index; what is missing or too short is not reused any more.
+
+    Args:
+        index: loaded whole.
+
+    Returns:
+        Names of lost packs, but not of those that a maintainer is about to delete.
+
+    Raises:
+        StorageError.
+    """
+    lost = []
+    for kind in Kind:
+        ends = index.ends(kind)
+        sizes = {digest: info.size for info in storage.list(kind.prefix) if (digest := digest_of(info.name))}
+        for pack in sorted(ends.keys() - index.condemned):
+            if sizes.get(pack, -1) <= ends[pack]:
+                index.distrust(pack)
+                lost.append(pack_name(kind, pack))
+    return lost
+
+
+def is_whole(root: Content, blobs: BlobReader) -> bool:
+    """Whether everything that a backup needs has a place outside lost packs.
+
+    Raises:
+        StorageError.
+    """
+    index = blobs.index
+    stack = [root]
+    try:
+        while stack:
+            for page_id in content_ids(stack.pop(), blobs.meta):
+                if not index.reusable(Kind.META, page_id):
+                    return False
+                page = Page(blobs.meta(page_id))
+                for row, content in zip(STAT.iter_unpack(page.stats), page.contents, strict=True):
+                    if stat.S_ISDIR(row[0]):
+                        stack.append(content)
+                    elif not all(index.reusable(Kind.DATA, blob) for blob in content_ids(content, blobs.meta)):
+                        return False
+    except IntegrityError:
+        return False
+    return True
