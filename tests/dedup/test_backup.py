@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import subprocess
@@ -15,6 +16,8 @@ import pytest
 
 from freezer_sdk import BackupNotFound, Cancelled, CancelToken, Freezer, IntegrityError, Status, WrongPassword
 from freezer_sdk.errors import ConfigurationError, RestoreConflict, SourceUnreadable
+from freezer_sdk.storages.memory import MemoryStorage
+from freezer_sdk.testing import FaultyStorage
 
 PASSWORD = "correct horse"
 
@@ -65,6 +68,19 @@ def test_what_goes_in_comes_out(url: str, source: Path, tmp_path: Path) -> None:
         assert content(tmp_path / "out") == content(source)
         assert freezer.verify(read_data=True).ok
         assert freezer.verify(backup.id, read_data=True).ok
+
+
+def test_what_a_commit_relies_on_is_durable_before_it(source: Path) -> None:
+    storage = FaultyStorage(MemoryStorage())
+    with Freezer.create(storage, encryption=False) as freezer:
+        for _again in range(2):
+            begin = len(storage.calls)
+            freezer.backup(source)
+            (source / "d1" / "new").write_bytes(os.urandom(1000))
+            calls = [call for call in storage.calls[begin:] if call.method in ("put", "flush")]
+            steps = [call.name.split("/")[0] or "flush" for call in calls if not call.name.startswith("leases/")]
+            order = [step for step, _same in itertools.groupby(step.replace("meta", "packs") for step in steps)]
+            assert order == ["packs", "flush", "index", "flush", "backups", "flush"]
 
 
 def test_second_run_adds_only_the_commit(url: str, source: Path) -> None:

@@ -24,9 +24,13 @@ def source(tmp_path):
     return folder
 
 
-def recorded_run(base, source):
+def recorded_run(base, source, **options):
     """Two backups of a changing folder; their ids are marked when the library has acknowledged them."""
-    with Recorder(base) as recorder, Freezer(f"local:{base}/store", password=PASSWORD, create=True) as freezer:
+    url = f"local:{base}/store"
+    with (
+        Recorder(base) as recorder,
+        Freezer(url, password=PASSWORD, create=True, storage_options=options) as freezer,
+    ):
         recorder.mark("created")
         recorder.mark(freezer.backup(source, name="tree").id)
         (source / "file3").write_bytes(b"changed" * 1000)
@@ -57,3 +61,26 @@ def test_acknowledged_backups_verify(tmp_path, source):
             opened += 1
         shutil.rmtree(after)
     assert opened > 50
+
+
+def test_without_syncs_of_each_object_the_barriers_keep_every_visible_backup_whole(tmp_path, source):
+    (tmp_path / "disk").mkdir()
+    recorder = recorded_run(tmp_path / "disk", source, sync=False)
+    looked_at = 0
+    for crash in power_cuts(recorder, seeds=range(2)):
+        if "created" not in crash.marks:
+            continue
+        after = tmp_path / "after"
+        after.mkdir()
+        crash.write_to(after)
+        where = f"cut after {crash.after} events, {crash.outcome} survived"
+        with Freezer(f"local:{after}/store", password=PASSWORD) as freezer:
+            backups = freezer.backups()
+            assert {backup.id for backup in backups} >= set(crash.marks) - {"created"}, where
+            for backup in backups:
+                if backup.status != "damaged":  # the commit itself was not acknowledged yet
+                    assert freezer.restore(backup.id, tmp_path / "out").status == "complete", where
+                    shutil.rmtree(tmp_path / "out")
+                    looked_at += 1
+        shutil.rmtree(after)
+    assert looked_at > 50

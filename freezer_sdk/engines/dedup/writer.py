@@ -129,10 +129,11 @@ class BlobWriter:
         return self.store(Kind.META, data)
 
     def finish(self, barrier: Callable[[], None]) -> None:
-        """Stores what is still open, then the index of it.
+        """Stores what is still open, then the index of it; when it returns, a commit may rely on all of it.
 
         Args:
-            barrier: called between packs and index; makes packs durable.
+            barrier: called between packs and index, and at the end; makes durable what was stored before, also the
+                indexes of other writers that were used.
 
         Raises:
             StorageError, IntegrityError, Cancelled.
@@ -148,6 +149,8 @@ class BlobWriter:
             self._uploaders.submit(self._put, pack, weight=pack.size)
         self._uploaders.drain()
         self._write_index(barrier)
+        if not self._dry_run:
+            barrier()
 
     def index_also(self, packs: Sequence[PackRows]) -> None:
         """Names packs in the next index that no readable index names."""
