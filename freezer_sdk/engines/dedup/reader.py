@@ -21,7 +21,7 @@ class IndexLoader:
 
     def __init__(self, handle: Handle) -> None:
         self._storage, self._keys, self._compressors = handle.storage, handle.keys, handle.compressors
-        self._reads = handle.reads
+        self._reads = handle.storage
         self._loaded: dict[Kind, set[str]] = {Kind.DATA: set(), Kind.META: set()}
 
     def load(self, index: BlobIndex, kind: Kind) -> list[PackRows]:
