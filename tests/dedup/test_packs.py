@@ -207,6 +207,17 @@ def test_a_table_beyond_the_limits_is_refused(row: SegmentRow) -> None:
         decode_table(encode_table([good, row]))
 
 
+def test_an_index_with_a_segment_beyond_the_limits_is_refused(keys: KeyRing) -> None:
+    for stored, allowed in ((segment.MAX_STORED, True), (segment.MAX_STORED + 1, False)):
+        packs = [PackRows(Kind.DATA, bytes(32), 0, [SegmentRow(stored, [bytes(32)], [1])])]
+        data = encode_index(keys, [section_of(Kind.DATA, packs)], ZSTD)
+        if allowed:
+            open_sections(keys, data)
+            continue
+        with pytest.raises(IntegrityError):
+            open_sections(keys, data)
+
+
 def test_every_flipped_byte_of_an_index_is_noticed(keys: KeyRing) -> None:
     rng = random.Random(7)
     packs = [PackRows(Kind.META, rng.randbytes(32), 0, rows_of(rng, 1))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from freezer_sdk import Freezer, IntegrityError, Problem
+from freezer_sdk.storages.local import LocalStorage
 
 PASSWORD = "correct horse"
 
@@ -157,3 +159,31 @@ def test_only_files_with_damaged_content_are_missing_after_a_restore(
         whole = {name: data for name, data in content(source).items() if name.startswith("a/")}
         assert whole.items() <= content(tmp_path / "out").items()
         assert content(tmp_path / "out").items() <= content(source).items()
+
+
+class Hungry(LocalStorage):
+    """Notes the largest piece that a reader takes into memory."""
+
+    largest = 0
+
+    def get(self, name: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        data = super().get(name, offset=offset, length=length)
+        self.largest = max(self.largest, len(data))
+        return data
+
+
+def test_a_swollen_object_is_not_read_whole(repository: Path, source: Path) -> None:
+    with opened(repository) as freezer:
+        backup = freezer.backup(source)
+    sizes = {"backups": (64 << 20) + 4097, "packs": 80 << 20}
+    for kind, size in sizes.items():
+        for path in objects(repository, kind):
+            os.truncate(path, size)  # a hole: takes no space
+    storage = Hungry(path=str(repository))
+    with Freezer(storage, password=PASSWORD) as freezer:
+        assert [found.status for found in freezer.backups()] == ["damaged"]
+        damaged = {problem.path.partition("/")[0] for problem in freezer.verify(read_data=True).problems}
+        assert set(sizes) <= damaged
+        with pytest.raises(IntegrityError, match="larger"):
+            freezer.restore(backup.id, repository.parent / "out")
+    assert storage.largest <= (64 << 20) + 4097

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
 
-from freezer_sdk.engines.dedup import control, protocol
+from freezer_sdk.engines.dedup import control, documents, protocol
 from freezer_sdk.engines.dedup.commit import Commit, decode_commit
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.keyring import Role
 from freezer_sdk.engines.dedup.layout import BACKUPS, parse_backup_name
-from freezer_sdk.errors import BackupNotFound, IntegrityError, ObjectNotFound, UnsupportedFormat
+from freezer_sdk.errors import BackupNotFound, IntegrityError, UnsupportedFormat
 
 COMMIT = "backup"
 """Kind of control object that a commit is."""
@@ -59,10 +59,9 @@ class Catalog:
             known = self._opened.get(listed.name)
         if known is not None:
             return known
-        try:
-            data = self._storage.get(listed.name)
-        except ObjectNotFound:
-            raise BackupNotFound(f"backup {listed.id} is gone") from None
+        data = documents.read_bounded(self._storage, listed.name, control.MAX_OBJECT)
+        if data is None:
+            raise BackupNotFound(f"backup {listed.id} is gone")
         try:
             payload, _signer = control.open(self._keys, COMMIT, listed.name, data, role=Role.WRITER)
         except UnsupportedFormat as error:

@@ -14,6 +14,7 @@ from freezer_sdk.compressors.base import Compressor
 from freezer_sdk.engines.dedup.box import BoxKeys, box_size, open_box, seal_box
 from freezer_sdk.engines.dedup.layout import MAX_TABLE, Kind
 from freezer_sdk.engines.dedup.pack import SegmentRow
+from freezer_sdk.engines.dedup.segment import MAX_STORED
 from freezer_sdk.errors import IntegrityError
 from freezer_sdk.model import Buffer
 
@@ -22,6 +23,8 @@ VERSION = 0
 HEADER = struct.Struct("<4sB3xII")
 """magic, version, length of the box for meta packs, length of the box for data packs (0: none)."""
 
+MAX_OBJECT = HEADER.size + 2 * MAX_TABLE
+"""Bytes of a stored index."""
 INDEX_BOX = {Kind.DATA: 3, Kind.META: 4}
 _SMALL = 4096  # sections with fewer blobs share one dictionary
 
@@ -214,6 +217,8 @@ def _decode(kind: Kind, body: bytes) -> Section:
     at += 4 * n_segments
     if sum(counts) != n_segments:
         raise IntegrityError("an index does not add up")
+    if max(stored, default=0) > MAX_STORED:
+        raise IntegrityError("an index names a segment that is longer than it may be")
     segments: list[tuple[int, int, int]] = []
     for number, count in enumerate(counts):
         offset = 0
