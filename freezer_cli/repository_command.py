@@ -63,7 +63,10 @@ class RepositoryCommand(FreezerCommand):
         """
         from freezer_sdk import Freezer
 
-        return self.resources.enter_context(Freezer(**self.connection(parsed_args)))
+        freezer = self.resources.enter_context(Freezer(**self.connection(parsed_args)))
+        for problem in freezer.problems:
+            LOG.warning("%s: %s", problem.path, problem.message)
+        return freezer
 
     def connection(self, parsed_args: argparse.Namespace) -> dict[str, Any]:
         """Arguments for :class:`Freezer`.
@@ -84,13 +87,27 @@ class RepositoryCommand(FreezerCommand):
                 **settings.profile_storage_options,
                 **storage_option_values(url, settings.options.storage_option),
             },
-            "engine_options": {**settings.profile_engine_options, **self._engine_options(parsed_args)},
+            "engine_options": {
+                **_place_of_cache(settings.engine.value),
+                **settings.profile_engine_options,
+                **self._engine_options(parsed_args),
+            },
         }
 
     def _engine_options(self, parsed_args: argparse.Namespace) -> dict[str, Any]:
         named = parse_assignments(parsed_args.engine_option)
         flags = self._engine.values(parsed_args) if self._engine is not None else {}
         return {**named, **flags}
+
+
+def _place_of_cache(engine: str) -> dict[str, str]:
+    """The folder of the local cache, for engines that have one: the library itself does not look for places."""
+    from platformdirs import user_cache_path
+
+    from freezer_sdk.plugins import ENGINE, PluginRegistry
+
+    options = {option.name for option in PluginRegistry().load(ENGINE, engine).options}
+    return {"cache": str(user_cache_path("freezer-sdk", appauthor=False))} if "cache" in options else {}
 
 
 def add_selection(parser: argparse._ActionsContainer, *, dates: bool = True) -> None:

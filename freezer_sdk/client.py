@@ -25,9 +25,11 @@ from freezer_sdk.model import (
     Change,
     Entry,
     EntryType,
+    Event,
     EventHandler,
     Layout,
     Overwrite,
+    Problem,
     RepositoryInfo,
     RepositoryStats,
     RestoreOptions,
@@ -132,6 +134,9 @@ class Freezer:
         self._events = events
         self._lock = threading.Lock()
         self._closed = False
+        context = self._operation("open", None, None).context
+        for problem in self.problems:
+            context.events(Event(kind="problem", operation="open", path=problem.path, problem=problem))
 
     def __repr__(self) -> str:
         return f"<Freezer {self._place.engine.name} {self._place.location}>"
@@ -145,6 +150,11 @@ class Freezer:
     def location(self) -> str:
         """A URL of the storage, without secrets."""
         return self._place.location
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Warnings of the opening; ``events`` of the class was told of them too."""
+        return self._place.problems
 
     def backup(
         self,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from freezer_sdk.boundary import Boundary
 from freezer_sdk.engines.base import Engine, Repository
 from freezer_sdk.errors import ConfigurationError, FreezerError, RepositoryExists
+from freezer_sdk.model import Problem
 from freezer_sdk.options import secret_values
 from freezer_sdk.storages.base import Storage
 
@@ -63,6 +64,7 @@ class Opened:
     Attributes:
         owns_storage: the storage was opened here, and is closed here.
         location: URL of the storage, without secrets.
+        problems: warnings of the opening.
         boundary: knows the engine and the storage.
     """
 
@@ -72,6 +74,7 @@ class Opened:
     owns_storage: bool
     location: str
     repository: Repository
+    problems: tuple[Problem, ...]
     boundary: Boundary
 
     def close(self) -> None:
@@ -115,13 +118,15 @@ def open_repository(
     source = _Password(password)
     try:
         with boundary.guard():
+            repository = _repository(maker, place, how, source, encryption)
             return Opened(
                 registry=registry,
                 engine=maker,
                 storage=place,
                 owns_storage=isinstance(storage, str),
                 location=place.location,
-                repository=_repository(maker, place, how, source, encryption),
+                repository=repository,
+                problems=tuple(repository.problems),
                 boundary=boundary,
             )
     except BaseException:

@@ -16,6 +16,7 @@ from freezer_sdk.model import (
     BackupOptions,
     Entry,
     EventHandler,
+    Problem,
     RepositoryInfo,
     RepositoryStats,
     RestoreOptions,
@@ -51,7 +52,13 @@ class Context:
 
 
 class Repository(Protocol):
-    """An open repository. May be used from several threads; several processes may have it open."""
+    """An open repository. May be used from several threads; several processes may have it open.
+
+    Attributes:
+        problems: warnings of the opening, for example what was damaged and could be replaced by its second copy.
+    """
+
+    problems: Sequence[Problem]
 
     def info(self) -> RepositoryInfo:
         """What the repository says about itself."""

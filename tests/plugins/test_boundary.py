@@ -74,6 +74,8 @@ ENGINE = """
             return b"content"
 
     class ToyRepository:
+        problems = ()
+
         def __init__(self, fail, password):
             self.fail, self.password, self.list, self.closed, self.calls = fail, password, [], 0, []
 

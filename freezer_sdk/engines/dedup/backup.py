@@ -49,6 +49,7 @@ class BackupRun:
         self._options, self._context = options, context
         self._catalog = Catalog(handle)
         self._problems: list[Problem] = []
+        self._set_back = False
         self._started = time.monotonic()
         self._next_event = 0.0
         self._lease: protocol.Lease | None = None
@@ -73,6 +74,8 @@ class BackupRun:
             if self._lease is None:
                 return dataclasses.replace(commit.backup, dry_run=True)
             self._commit(name, commit, self._lease)
+            if not self._set_back:
+                self._handle.remember(name)
             return commit.backup
         finally:
             self._end()
@@ -98,6 +101,10 @@ class BackupRun:
         marks = protocol.read_marks(self._storage, self._keys)
         sweeps = protocol.read_sweeps(self._storage, self._keys)
         generation = max(marks.generation, sweeps.generation)
+        warnings = self._handle.look_back(generation=generation)
+        self._set_back = bool(warnings)
+        for problem in warnings:
+            self._problem(problem)
         index = BlobIndex(marks.condemned)
         reader = BlobReader(self._handle, index)
         parent = self._parent(protected)

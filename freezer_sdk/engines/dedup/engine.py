@@ -7,9 +7,11 @@ from typing import Any
 from freezer_sdk.compressors.base import Compressor
 from freezer_sdk.engines.base import Engine, EngineCapabilities, PasswordSource
 from freezer_sdk.engines.dedup import access
+from freezer_sdk.engines.dedup.cache import LocalCache
 from freezer_sdk.engines.dedup.handle import Handle
+from freezer_sdk.engines.dedup.keyring import KeyRing
 from freezer_sdk.engines.dedup.repository import DedupRepository
-from freezer_sdk.engines.dedup.settings import OPTIONS, Settings
+from freezer_sdk.engines.dedup.settings import NO_CACHE, OPTIONS, Settings
 from freezer_sdk.errors import ConfigurationError, PluginNotFound, UnsupportedFormat
 from freezer_sdk.storages.base import Storage
 
@@ -56,7 +58,7 @@ class DedupEngine(Engine):
             features=features,
             supported=self._supported(),
         )
-        return DedupRepository(Handle(storage, keys, self._settings, self.compressor))
+        return self._repository(storage, keys)
 
     def open(self, storage: Storage, *, password: PasswordSource) -> DedupRepository:
         """Opens a repository.
@@ -65,7 +67,15 @@ class DedupEngine(Engine):
             RepositoryNotFound, WrongPassword, UnsupportedFormat, IntegrityError, StorageError.
         """
         keys = access.open_repository(storage, password, supported=self._supported())
-        return DedupRepository(Handle(storage, keys, self._settings, self.compressor))
+        return self._repository(storage, keys)
+
+    def _repository(self, storage: Storage, keys: KeyRing) -> DedupRepository:
+        """With a cache where reading costs a network round trip."""
+        cache, settings = None, self._settings
+        if settings.cache not in (None, NO_CACHE) and storage.capabilities.remote:
+            cache = LocalCache(settings.cache, keys.repository_id, storage, limit=settings.cache_size)
+        handle = Handle(storage, keys, settings, self.compressor, cache)
+        return DedupRepository(handle, problems=(*keys.problems, *handle.look_back()))
 
     @staticmethod
     def _supported() -> frozenset[str]:

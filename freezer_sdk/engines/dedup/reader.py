@@ -21,7 +21,7 @@ class IndexLoader:
 
     def __init__(self, handle: Handle) -> None:
         self._storage, self._keys, self._compressors = handle.storage, handle.keys, handle.compressors
-        self._reads = handle.storage
+        self._reads = handle.reads
         self._loaded: dict[Kind, set[str]] = {Kind.DATA: set(), Kind.META: set()}
 
     def load(self, index: BlobIndex, kind: Kind) -> list[PackRows]:
@@ -61,6 +61,7 @@ class BlobReader:
 
     def __init__(self, handle: Handle, index: BlobIndex) -> None:
         self._storage, self._keys, self._compressors = handle.storage, handle.keys, handle.compressors
+        self._cached = handle.cache
         self.index = index
         self._loader = IndexLoader(handle)
         self._lock = threading.RLock()
@@ -178,6 +179,11 @@ class BlobReader:
             IntegrityError: damaged or missing; StorageError.
         """
         name = pack_name(place.kind, place.pack)
+        if place.kind is Kind.META and self._cached is not None:
+            try:
+                return self.open_segment(place, self._cached.get(name, offset=place.offset, length=place.stored))
+            except (IntegrityError, ObjectNotFound):
+                pass  # what was damaged in the cache after it was checked is still whole in the storage
         try:
             data = self._storage.get(name, offset=place.offset, length=place.stored)
         except ObjectNotFound:

@@ -27,6 +27,7 @@ from freezer_sdk.model import (
     BackupOptions,
     Entry,
     EntryType,
+    Problem,
     RepositoryInfo,
     RepositoryStats,
     RestoreOptions,
@@ -41,8 +42,9 @@ from freezer_sdk.storages.base import Reader
 class DedupRepository:
     """See :class:`~freezer_sdk.engines.base.Repository`."""
 
-    def __init__(self, handle: Handle) -> None:
+    def __init__(self, handle: Handle, *, problems: Sequence[Problem] = ()) -> None:
         self._handle, self._storage, self._keys = handle, handle.storage, handle.keys
+        self.problems = problems
         self._catalog = Catalog(handle)
         self._lock = threading.Lock()
         self._blobs: BlobReader | None = None
@@ -165,7 +167,7 @@ class DedupRepository:
         Raises:
             StorageError, BackupNotFound, Cancelled.
         """
-        return Verification(self._handle, context).run(backups, read_data=read_data)
+        return Verification(self._handle.without_cache(), context).run(backups, read_data=read_data)
 
     def forget(self, backups: Iterable[str]) -> None:
         """Hides backups and leaves their space to maintenance.

@@ -9,6 +9,9 @@ from freezer_sdk.options import Option
 
 SEGMENT = 1 << 20  # bytes of blobs joined before they are compressed
 
+NO_CACHE = "-"
+"""As the folder of the cache: there is none, whatever the caller's default."""
+
 OPTIONS = (
     Option(
         name="pack_size",
@@ -25,7 +28,12 @@ OPTIONS = (
     Option(name="compression", default="zstd", help="Name of the compressor for new data"),
     Option(name="compression_level", type="int", help="Level of the compressor; its own default when not given"),
     Option(name="threads", type="int", help="Threads that compress and encrypt; the number of processors by default"),
-    Option(name="cache", type="path", help="Folder of the local cache, for storages across a network"),
+    Option(
+        name="cache",
+        type="path",
+        help="Folder of the local cache of indexes and directories, for storages across a network; - for none",
+    ),
+    Option(name="cache_size", type="size", default=1 << 30, help="Bytes that the local cache may take"),
 )
 
 
@@ -39,6 +47,7 @@ class Settings:
     compression_level: int | None = None
     threads: int | None = None
     cache: str | None = None
+    cache_size: int = 1 << 30
 
     def __post_init__(self) -> None:
         if not 1 << 20 <= self.pack_size <= 256 << 20:
