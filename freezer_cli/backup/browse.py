@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from freezer_sdk import Freezer
     from freezer_sdk.model import Entry
 
+LOG = logging.getLogger("freezer")
 _PIECE = 1 << 20
 
 
@@ -96,7 +98,9 @@ class FindEntries(RepositoryCommand, PathsCommand):
                 before=parsed_args.before,
                 after=parsed_args.after,
             )
-            chosen = [backup.id for backup in fitting]
+            chosen = [backup.id for backup in fitting if backup.status != "damaged"]
+            if len(chosen) < len(fitting):
+                LOG.warning("damaged backups were passed over; `freezer backup list` shows them")
         if not chosen:
             return
         for backup, entry in freezer.find(parsed_args.pattern, backups=chosen, ignore_case=parsed_args.ignore_case):

@@ -95,6 +95,15 @@ def test_ls(filled: Cli, tree: Path) -> None:
     assert filled("backup", "ls", "-0", "latest", "sub").raw == f"{tree}/sub\0{tree}/sub/b.conf\0".encode()
 
 
+def test_find_passes_damaged_backups_over_and_says_so(filled: Cli, tmp_path: Path) -> None:
+    first = min((tmp_path / "repository" / "backups").iterdir())
+    first.write_bytes(first.read_bytes()[:-1])
+    found = filled("backup", "find", "*.conf")
+    assert len(found.out.splitlines()) == 1
+    assert "warning: damaged backups were passed over" in found.err
+    assert filled("backup", "find", "*.conf", "--backup", first.name[-32:], code=13).out == ""
+
+
 def test_find(filled: Cli, tree: Path) -> None:
     assert len(filled("backup", "find", "*.conf").out.splitlines()) == 2
     found = filled("backup", "find", "NEW*", "-i", "-f", "json").json
