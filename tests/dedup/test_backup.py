@@ -331,6 +331,20 @@ def test_dry_run_writes_nothing(url: str, source: Path) -> None:
         assert freezer.backups() == []
 
 
+def test_a_damaged_backup_can_be_forgotten(url: str, source: Path) -> None:
+    with Freezer(url, password=PASSWORD, create=True) as freezer:
+        first, second = freezer.backup(source), freezer.backup(source)
+        commit = next((Path(url.removeprefix("local:")) / "backups").glob(f"*{first.id}"))
+        commit.write_bytes(commit.read_bytes()[:-1])
+    with Freezer(url, password=PASSWORD) as freezer:
+        assert [backup.status for backup in freezer.backups()] == [Status.DAMAGED, Status.COMPLETE]
+        assert [backup.id for backup in freezer.forget(first.id)] == [first.id]
+        assert [backup.id for backup in freezer.backups()] == [second.id]
+        with pytest.raises(BackupNotFound):
+            freezer.forget([second.id, "0" * 32])
+        assert [backup.id for backup in freezer.backups()] == [second.id]
+
+
 def test_forgotten_backups_are_hidden(url: str, source: Path) -> None:
     with Freezer(url, password=PASSWORD, create=True) as freezer:
         first, second = freezer.backup(source), freezer.backup(source)

@@ -21,7 +21,7 @@ from freezer_sdk.engines.dedup.reader import BlobReader
 from freezer_sdk.engines.dedup.restore import Restore
 from freezer_sdk.engines.dedup.tree import TreeReader, entry_of
 from freezer_sdk.engines.dedup.verify import Verification
-from freezer_sdk.errors import AccessDenied, RestoreError
+from freezer_sdk.errors import AccessDenied, BackupNotFound, RestoreError
 from freezer_sdk.model import (
     Backup,
     BackupOptions,
@@ -178,8 +178,10 @@ class DedupRepository:
         if Role.MAINTAINER not in self._keys.roles:
             raise AccessDenied("this key may not forget backups", hint="open the repository with the owner's password")
         ids = list(backups)
+        listed = {item.id for item in self._catalog.listed()}  # names are enough: damaged ones can be forgotten too
         for backup in ids:
-            self._catalog.find(backup)
+            if backup not in listed:
+                raise BackupNotFound(f"there is no backup {backup}", hint="freezer backup list shows what there is")
         for backup in ids:
             protocol.write_tombstone(self._storage, self._keys, backup)
         self._storage.flush()
