@@ -168,7 +168,8 @@ def test_a_sweep_that_did_not_see_the_commit_makes_it_void(tmp_path: Path) -> No
         assert [backup.id for backup in freezer.backups()] == [good.id]
 
 
-def test_marked_packs_are_not_reused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("said_by", ["mark", "decision"])
+def test_condemned_packs_are_not_reused(tmp_path: Path, said_by: str) -> None:
     source = make_tree(tmp_path / "source", 1)
     repository = tmp_path / "repository"
     with Freezer(f"local:{repository}", password=PASSWORD, create=True) as freezer:
@@ -177,7 +178,11 @@ def test_marked_packs_are_not_reused(tmp_path: Path) -> None:
             keys = open_repository(storage, lambda: PASSWORD)
             packs = [digest for info in storage.list("packs/") if (digest := digest_of(info.name))]
             protocol.write_tombstone(storage, keys, first.id)
-            protocol.write_mark(storage, keys, packs)
+            if said_by == "mark":
+                protocol.write_mark(storage, keys, packs)
+            else:  # as when the mark was damaged after the sweep had read it
+                released = [info.name for info in storage.list("backups/")]
+                protocol.decide(storage, keys, 1, condemned=packs, alive=[], released=released)
         again = freezer.backup(source, name="t")
         assert again.stats.added_bytes > 3_000_000
         for digest in packs:

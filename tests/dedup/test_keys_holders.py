@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
 
+from freezer_sdk import Freezer
 from freezer_sdk.crypto.kdf import Argon2Params
 from freezer_sdk.engines.dedup import control, protocol
 from freezer_sdk.engines.dedup.access import create_repository, open_repository
@@ -51,6 +53,25 @@ def test_a_writer_writes_and_cannot_read(storage, owner):
     config = owner.config
     assert [slot.label for slot in reload(storage, owner).config.roster] == ["", "the client"]
     assert config.number == 1
+
+
+def test_a_writer_backs_up_what_only_others_can_read(storage, owner, tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "file").write_bytes(os.urandom(300_000))
+    add(storage, owner, "client", Role.WRITER)
+    for _again in range(2):
+        with Freezer(storage, password="client") as client:
+            backup = client.backup(source, name="t")
+            assert backup.status == "complete"
+            with pytest.raises(AccessDenied):
+                client.backups()
+    assert backup.stats.added_bytes < 5_000  # its content was there
+    with Freezer(storage, password="owner") as reading:
+        assert len(reading.backups()) == 2
+        reading.restore(backup.id, tmp_path / "out")
+        assert reading.verify(read_data=True).ok
+    assert (tmp_path / "out" / "file").read_bytes() == (source / "file").read_bytes()
 
 
 def test_a_reader_reads_and_what_it_signs_is_no_writers(storage, owner):

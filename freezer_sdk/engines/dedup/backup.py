@@ -105,7 +105,8 @@ class BackupRun:
         self._set_back = bool(warnings)
         for problem in warnings:
             self._problem(problem)
-        index = BlobIndex(marks.condemned)
+        # a mark may be damaged, or gone as the last trace of what it condemned: the decisions say it again
+        index = BlobIndex(marks.condemned.union(*(decision.condemned for decision in sweeps.decisions)))
         reader = BlobReader(self._handle, index)
         parent = self._parent(protected)
         self._before = None if parent is None else parent.backup.stats
@@ -193,6 +194,8 @@ class BackupRun:
         return bool(lost) and parent is not None and not is_whole(parent.root, reader)
 
     def _ran_today(self, start: datetime) -> bool:
+        if Role.READER not in self._keys.roles:
+            return False
         for commit in self._catalog.visible([], newest_first=True):
             if commit.backup.time.date() < start.date():
                 break
@@ -257,9 +260,12 @@ class BackupRun:
             raise
 
     def _parent(self, protected: Protected) -> Commit | None:
-        """The newest backup of the same host, mode and roots; only a complete listing after the lease counts."""
+        """The newest backup of the same host and roots, or else of the same host and name.
+
+        Only a listing after the lease counts. Who may not read commits reads all files, and stores only what is new.
+        """
         trees = [source for source in protected.sources if isinstance(source, Tree)]
-        if not trees:
+        if not trees or Role.READER not in self._keys.roles:
             return None
         wanted = self._options.parent
         paths = {os.fsdecode(root) for root in trees[0].roots}
