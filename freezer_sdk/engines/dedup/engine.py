@@ -6,7 +6,7 @@ from typing import Any
 
 from freezer_sdk.compressors.base import Compressor
 from freezer_sdk.engines.base import Engine, EngineCapabilities, PasswordSource
-from freezer_sdk.engines.dedup import access
+from freezer_sdk.engines.dedup import access, features
 from freezer_sdk.engines.dedup.cache import LocalCache
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.keyring import KeyRing
@@ -14,9 +14,6 @@ from freezer_sdk.engines.dedup.repository import DedupRepository
 from freezer_sdk.engines.dedup.settings import NO_CACHE, OPTIONS, Settings
 from freezer_sdk.errors import ConfigurationError, PluginNotFound, UnsupportedFormat
 from freezer_sdk.storages.base import Storage
-
-_FEATURE = "compression:"
-_BUILT_IN = ("none", "zstd", "zlib", "bzip2", "xz")
 
 
 class DedupEngine(Engine):
@@ -50,12 +47,10 @@ class DedupEngine(Engine):
         Raises:
             RepositoryExists, ConfigurationError, StorageError.
         """
-        compressor = self.compressor(self._settings.compression)
-        features = {"read": (_FEATURE + compressor.id,)} if compressor.id not in _BUILT_IN else {}
         keys = access.create_repository(
             storage,
             password=_asked(password) if encryption else None,
-            features=features,
+            features={"read": features.read_features(self._settings.compression, self.compressor)},
             supported=self._supported(),
         )
         return self._repository(storage, keys)
@@ -82,7 +77,7 @@ class DedupEngine(Engine):
         """Features that installed plug-ins bring."""
         from freezer_sdk import plugins
 
-        return frozenset(_FEATURE + name for name in plugins.PluginRegistry().names(plugins.COMPRESSOR))
+        return features.supported(plugins.PluginRegistry().names(plugins.COMPRESSOR))
 
     def compressor(self, name: str) -> Compressor:
         """An installed compressor by the name that is stored with data.
@@ -98,7 +93,7 @@ class DedupEngine(Engine):
                 made = plugins.PluginRegistry().build(plugins.COMPRESSOR, name)
             except PluginNotFound:
                 raise UnsupportedFormat(
-                    f"data are compressed by {name!r}, which is not installed",
+                    f"the compressor {name!r} is not installed",
                     hint="install the plug-in that provides it",
                 ) from None
             self._compressors[name] = made

@@ -185,8 +185,9 @@ def reconfigure(
         merged = {kind: tuple(sorted({*names, *more.get(kind, ())})) for kind, names in old.features.items()}
         new = configs.successor(old, datetime.now(UTC), features=merged)
         if grace is not None and grace != old.grace:
-            new = configs.check_choices(dataclasses.replace(new, grace=grace, previous_grace=old.grace))
-        return new, []
+            new = dataclasses.replace(new, grace=grace, previous_grace=old.grace)
+        # what cannot be read again must not be signed; a short grace time that a test has made may stay
+        return configs.check_choices(new, short_grace=new.grace == old.grace), []
 
     return _update(storage, keys, change)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 from freezer_sdk.engines.base import Context
-from freezer_sdk.engines.dedup import protocol
+from freezer_sdk.engines.dedup import features, protocol
 from freezer_sdk.engines.dedup.backup import BackupRun
 from freezer_sdk.engines.dedup.catalog import Catalog, Listed
 from freezer_sdk.engines.dedup.content import ContentReader
@@ -104,7 +105,19 @@ class DedupRepository:
         """
         if Role.WRITER not in self._keys.roles:
             raise AccessDenied("this key may not write to the repository")
+        if not options.dry_run:
+            self._announce()
         return BackupRun(self._handle, options, context).run(protected)
+
+    def _announce(self) -> None:
+        """Readers must know the compressor before there is anything that it compressed."""
+        handle = self._handle
+        needed = features.read_features(handle.settings.compression, handle.compressors)
+        with self._lock:
+            keys = features.announce(self._storage, self._handle.keys, needed)
+            if keys is not self._handle.keys:
+                self._handle, self._keys = replace(self._handle, keys=keys), keys
+                self._catalog, self._blobs = Catalog(self._handle), None
 
     def backups(self) -> Sequence[Backup]:
         """All visible backups, oldest first; those whose commit cannot be read have the status ``damaged``.
