@@ -126,4 +126,9 @@ def test_a_configuration_that_could_not_be_read_is_not_signed(storage: MemorySto
     keys = open_repository(storage, lambda: "owner")
     with pytest.raises(ConfigurationError):
         reconfigure(storage, keys, features={"read": ["Not A Feature"]})
+    with pytest.raises(ConfigurationError):
+        add_slot(storage, keys, password="third", roles={Role.WRITER}, label="x" * 300, kdf=CHEAP)
+    with pytest.raises(ConfigurationError):
+        reconfigure(storage, keys, grace=60)
     assert open_repository(storage, lambda: "owner").config.number == keys.config.number
+    assert len(list(storage.list("keys/"))) == 2

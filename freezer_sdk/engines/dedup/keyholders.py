@@ -186,8 +186,7 @@ def reconfigure(
         new = configs.successor(old, datetime.now(UTC), features=merged)
         if grace is not None and grace != old.grace:
             new = dataclasses.replace(new, grace=grace, previous_grace=old.grace)
-        # what cannot be read again must not be signed; a short grace time that a test has made may stay
-        return configs.check_choices(new, short_grace=new.grace == old.grace), []
+        return new, []
 
     return _update(storage, keys, change)
 
@@ -199,6 +198,8 @@ def _update(storage: Storage, keys: KeyRing, change: Callable[[KeyRing], _Change
         ring.require_role(Role.MAINTAINER)
         ring.require("maintain")
         new, slots = change(ring)
+        # what nobody could read must not be signed; a short grace time that a test has made may stay
+        configs.check_choices(new, short_grace=new.grace == ring.config.grace)
         names = [store_slot(storage, slot) for slot in slots]
         try:
             store_config(storage, configs.encode_config(new, ring.slot_id, ring.secret.signing))
