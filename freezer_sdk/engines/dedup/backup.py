@@ -6,6 +6,7 @@ import dataclasses
 import os
 import time
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
@@ -14,7 +15,7 @@ from freezer_sdk.engines.dedup import control, protocol
 from freezer_sdk.engines.dedup.adopt import adopt_orphans, unclosed_leases
 from freezer_sdk.engines.dedup.catalog import COMMIT, Catalog
 from freezer_sdk.engines.dedup.chunker import Chunkers
-from freezer_sdk.engines.dedup.commit import Commit, encode_commit
+from freezer_sdk.engines.dedup.commit import MAX_PROBLEMS, Commit, encode_commit
 from freezer_sdk.engines.dedup.copies import complete_copies
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.index import BlobIndex, PackRows
@@ -26,7 +27,7 @@ from freezer_sdk.engines.dedup.reader import BlobReader
 from freezer_sdk.engines.dedup.scan import TreeScan, clock_ns
 from freezer_sdk.engines.dedup.tree import Owners, TreeReader
 from freezer_sdk.engines.dedup.writer import BlobWriter
-from freezer_sdk.errors import CommandFailed, FreezerError, LeaseLost, SourceError, SourceUnreadable
+from freezer_sdk.errors import CommandFailed, FreezerError, LeaseLost, SourceError, SourceUnreadable, StorageError
 from freezer_sdk.files import posix
 from freezer_sdk.model import Backup, BackupOptions, BackupStats, Event, Problem, Status
 from freezer_sdk.modes.base import Extras, Protected, Stream, Tree
@@ -49,6 +50,7 @@ class BackupRun:
         self._options, self._context = options, context
         self._catalog = Catalog(handle)
         self._problems: list[Problem] = []
+        self._count_problems, self._fatal = 0, False
         self._set_back = False
         self._started = time.monotonic()
         self._next_event = 0.0
@@ -129,7 +131,9 @@ class BackupRun:
         self._event("progress", force=True)
         trees = [source for source in protected.sources if isinstance(source, Tree)]
         streams = [source for source in protected.sources if isinstance(source, Stream)]
-        partial = any(problem.fatal for problem in self._problems)
+        if self._count_problems > len(self._problems):
+            message = f"{self._count_problems - len(self._problems)} more problems are not listed"
+            self._problems.append(Problem(path="", kind="cut", message=message, fatal=False))
         counts = scan.counts
         stats = BackupStats(
             **dataclasses.asdict(counts),
@@ -146,7 +150,7 @@ class BackupRun:
             name=options.name,
             mode=options.mode,
             engine="dedup",
-            status=Status.PARTIAL if partial else Status.COMPLETE,
+            status=Status.PARTIAL if self._fatal else Status.COMPLETE,
             paths=_paths(trees, streams),
             tags=options.tags,
             stats=stats,
@@ -249,15 +253,27 @@ class BackupRun:
         lease.check()
         self._context.cancel.check()
         data = control.seal(self._keys, COMMIT, name, encode_commit(commit), secrecy="data")
-        self._storage.put(name, [data])
-        self._storage.flush()
         try:
+            self._storage.put(name, [data])
+            self._storage.flush()
             lease.confirm(commit.generation)
             lease.check()
         except LeaseLost:
-            if Role.MAINTAINER in self._keys.roles:  # it may lack what a sweep deleted: better hidden than half good
-                protocol.write_tombstone(self._storage, self._keys, commit.backup.id, reason="lease lost")
+            self._hide(commit)
             raise
+        except StorageError as error:
+            error.hint = (
+                f"backup {commit.backup.short_id} may or may not have been stored: freezer backup list tells; "
+                f"if it is there, freezer backup verify says whether it is whole. {error.hint or ''}"
+            ).strip()
+            raise
+
+    def _hide(self, commit: Commit) -> None:
+        """Hides what may lack something that a sweep deleted: better gone than half good."""
+        if Role.MAINTAINER not in self._keys.roles:
+            return
+        with suppress(StorageError):  # the run has failed in any case, and says so
+            protocol.write_tombstone(self._storage, self._keys, commit.backup.id, reason="lease lost")
 
     def _parent(self, protected: Protected) -> Commit | None:
         """The newest backup of the same host and roots, or else of the same host and name.
@@ -310,7 +326,10 @@ class BackupRun:
         )
 
     def _problem(self, problem: Problem) -> None:
-        self._problems.append(problem)
+        self._count_problems += 1
+        if len(self._problems) < MAX_PROBLEMS:
+            self._problems.append(problem)
+        self._fatal = self._fatal or problem.fatal
         self._context.events(Event(kind="problem", operation="backup", path=problem.path, problem=problem))
 
 

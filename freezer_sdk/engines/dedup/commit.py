@@ -16,7 +16,8 @@ from freezer_sdk.engines.dedup.tree import Owners
 from freezer_sdk.errors import IntegrityError
 from freezer_sdk.model import Backup, BackupStats, Problem, Status
 
-MAX_PROBLEMS = 100_000
+MAX_PROBLEMS = 10_000
+"""A commit lists so many, so that it stays readable whatever goes wrong."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def encode_commit(commit: Commit) -> dict[str, Any]:
         "stats": asdict(backup.stats),
         "problems": [
             {"path": _text(p.path), "kind": p.kind, "message": _text(p.message), "fatal": p.fatal}
-            for p in backup.problems[:MAX_PROBLEMS]
+            for p in backup.problems[: MAX_PROBLEMS + 1]
         ],
         "excludes": [_text(pattern) for pattern in backup.excludes],
         "mount_points": [_text(path) for path in backup.mount_points],

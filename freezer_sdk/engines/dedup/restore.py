@@ -19,8 +19,8 @@ from freezer_sdk.engines.dedup.page import content_ids
 from freezer_sdk.engines.dedup.reader import BlobReader
 from freezer_sdk.engines.dedup.select import Selection
 from freezer_sdk.engines.dedup.tree import Node, TreeReader, get_extra, not_descended, split_extents
-from freezer_sdk.errors import FreezerError, IntegrityError, RestoreError
-from freezer_sdk.files.target import Decision, FileWriter, Item, RestoreTarget
+from freezer_sdk.errors import IntegrityError, RestoreError
+from freezer_sdk.files.target import Decision, FileWriter, Item, RestoreTarget, TargetUnusable
 from freezer_sdk.model import Buffer, Event, Problem, RestoreOptions, RestoreResult
 from freezer_sdk.modes.base import FLAG_INCOMPLETE, Extra
 from freezer_sdk.streams.pool import WorkerPool
@@ -145,11 +145,9 @@ class Restore:
             return
         try:
             self._leaf(path, node, item, kind)
-        except FreezerError as error:
-            if not isinstance(error, (RestoreError, IntegrityError)) or getattr(error, "ends_restore", False):
-                raise
-            self._fail(path, error)
-        except OSError as error:
+        except TargetUnusable:
+            raise
+        except (RestoreError, IntegrityError, OSError) as error:
             self._fail(path, error)
 
     def _leaf(self, path: bytes, node: Node, item: Item, kind: int) -> None:
@@ -275,9 +273,9 @@ class Restore:
         for piece in pieces:
             try:
                 self._restore_piece(piece, self._content(piece, view, failure))
+            except TargetUnusable:
+                raise
             except (IntegrityError, RestoreError, OSError) as error:
-                if getattr(error, "ends_restore", False):
-                    raise
                 self._piece_failed(piece, error)
 
     def _content(self, piece: _Small | _Piece, view: memoryview, failure: IntegrityError | None) -> Buffer:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from freezer_sdk.errors import ConfigurationError
 from freezer_sdk.options import Option
 
-SEGMENT = 1 << 20  # bytes of blobs joined before they are compressed
-
 NO_CACHE = "-"
 """As the folder of the cache: there is none, whatever the caller's default."""
 

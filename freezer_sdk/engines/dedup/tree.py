@@ -25,7 +25,7 @@ _TYPES = {
     stat.S_IFBLK: EntryType.BLOCK_DEVICE,
 }
 _NO_NAMES = frozenset((b"", b".", b".."))
-_MAX_DEPTH = 100_000  # of directories: a cycle in a hostile repository ends
+_MAX_DEPTH = 20_000  # of directories: a cycle in a hostile repository ends
 
 
 class Node(NamedTuple):

@@ -15,14 +15,13 @@ from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.index import BlobIndex, PackRows, encode_index, section_of
 from freezer_sdk.engines.dedup.layout import Kind, index_name, pack_name
 from freezer_sdk.engines.dedup.pack import OpenPack
-from freezer_sdk.engines.dedup.settings import SEGMENT
 from freezer_sdk.model import Buffer
 from freezer_sdk.streams.cancel import CancelToken
 from freezer_sdk.streams.pool import WorkerPool
 
 _OPEN_PACKS = {Kind.DATA: 2, Kind.META: 1}  # data segments are dealt at random: sizes of neighbours tell less
 _WAIT = 0.5  # seconds between looks at errors and cancellation
-_SLACK = 8 << 20  # room behind the size at which a pack is full; not touched, it costs nothing
+_SLACK = 8 << 20  # room, besides a segment, behind the size at which a pack is full; not touched, it costs nothing
 _INDEX_AFTER = 256 << 20  # bytes of packs after which a partial index makes them reusable should the run die
 _INDEX_BLOBS = 65_536  # blobs after which one is due in any case: as rows of an index they take half the memory
 
@@ -32,8 +31,8 @@ class _Joining:
 
     __slots__ = ("buffer", "ids", "lengths", "size")
 
-    def __init__(self) -> None:
-        self.buffer = mmap(-1, 2 * SEGMENT)
+    def __init__(self, room: int) -> None:
+        self.buffer = mmap(-1, room)
         self.clear()
 
     def clear(self) -> None:
@@ -77,12 +76,14 @@ class BlobWriter:
     ) -> None:
         self._storage, self._keys, self._settings = handle.storage, handle.keys, handle.settings
         self._index = index
+        self._segment = self._keys.config.segment
+        self._slack = _SLACK + self._segment
         self._compressor = handle.compressors(self._settings.compression)
         self._index_compressor = handle.compressors("zstd")
         self._dry_run, self._cancel = dry_run, cancel
         self._hash_keys = {Kind.DATA: self._keys.data_hash_key(), Kind.META: self._keys.meta_hash_key()}
         self._run = None if dry_run else self._keys.new_run_key()
-        self._joining = {Kind.DATA: _Joining(), Kind.META: _Joining()}
+        self._joining = {Kind.DATA: _Joining(2 * self._segment), Kind.META: _Joining(2 * self._segment)}
         self._fresh: dict[Kind, set[bytes]] = {Kind.DATA: set(), Kind.META: set()}
         self._spare: list[_Joining] = []
         self._memory: list[mmap] = []
@@ -120,7 +121,7 @@ class BlobWriter:
         self._fresh[kind].add(blob)
         joining = self._joining[kind]
         joining.add(blob, data)
-        if joining.size >= SEGMENT:
+        if joining.size >= self._segment:
             self._submit(kind)
         return blob
 
@@ -181,7 +182,7 @@ class BlobWriter:
         if self._dry_run:
             joining.clear()
             return
-        self._joining[kind] = self._spare.pop() if self._spare else _Joining()
+        self._joining[kind] = self._spare.pop() if self._spare else _Joining(2 * self._segment)
         self._sealers.submit(self._seal, kind, joining, weight=joining.size)
         if self._stored_bytes >= _INDEX_AFTER or self._stored_blobs >= _INDEX_BLOBS:
             self._write_index(self._storage.flush)
@@ -201,7 +202,7 @@ class BlobWriter:
                     segment.seal(plain, header, pack.key, self._keys.repository_id, target)
         joining.clear()
         with self._lock:
-            if len(joining.buffer) == 2 * SEGMENT:
+            if len(joining.buffer) == 2 * self._segment:
                 self._spare.append(joining)
             pack.missing -= 1
             done = pack.full and not pack.missing
@@ -216,7 +217,7 @@ class BlobWriter:
         """
         assert self._run is not None
         packs = self._open[kind]
-        if plain_size > _SLACK - 4096:
+        if plain_size > self._slack - 4096:
             pack = OpenPack(kind, self._run, first_ids, self._keys.repository_id, mmap(-1, plain_size + 4096))
             pack.full = True
             return pack
@@ -237,14 +238,14 @@ class BlobWriter:
         if self._memory:
             return self._memory.pop()
         self._memory_left -= 1
-        return mmap(-1, self._settings.pack_size + _SLACK)
+        return mmap(-1, self._settings.pack_size + self._slack)
 
     def _put(self, pack: OpenPack) -> None:
         digest, parts = pack.finish(self._keys)
         size = sum(len(part) for part in parts)
         self._storage.put(pack_name(pack.kind, digest), parts)
         with self._lock:
-            if len(pack.memory) == self._settings.pack_size + _SLACK:
+            if len(pack.memory) == self._settings.pack_size + self._slack:
                 self._memory.append(pack.memory)
                 self._lock.notify_all()
             self._stored.append(PackRows(pack.kind, digest, size, pack.rows))
