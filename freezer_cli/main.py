@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     environ = dict(os.environ)
     if argv is None:
+        _open_standard_streams()
         os.environ.pop("FREEZER_PASSWORD", None)  # programs that are started have no business with it
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv), environ)
@@ -50,6 +51,22 @@ def _run(arguments: list[str], environ: Mapping[str, str]) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # an ASCII terminal shows escapes instead of failing
     return FreezerApp(environ).run(arguments)
+
+
+def _open_standard_streams() -> None:
+    """Opens what was closed by whoever started us: else the next file gets that number, and messages go into it."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+        if getattr(sys, name) is None:
+            stream = open(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
 
 
 def _flush() -> int:

@@ -624,7 +624,8 @@ def _proposed_name(mode: Mode, roots: Sequence[str | bytes | PathLike[str]]) -> 
         return os.path.basename(os.path.abspath(os.fsdecode(roots[0]))) or "root"
     name = mode.default_name()
     if not name:
-        raise ConfigurationError(f"mode {mode.name!r} proposes no name for the backup", hint="give a name")
+        message = f"nothing to back up: mode {mode.name!r} was given no path and proposes no name"
+        raise ConfigurationError(message, hint="name what to back up, or give the backup a name")
     return name
 
 

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NoReturn
 
 from freezer_sdk.errors import SourceUnreadable
 from freezer_sdk.files import posix
@@ -399,27 +398,37 @@ class Roots(ScannedDirectory):
         super().__init__(state, None, b"", b"")
         self._covered = covered
         self._recorded = {read: root for root, read in reading.items()}
+        self._error: OSError | None = None
 
     def scan(self) -> None:
-        """Looks at the roots.
+        """Looks at the roots; one that cannot be looked at is reported, and the others are backed up.
 
         Raises:
-            SourceUnreadable: one cannot be looked at.
+            SourceUnreadable: none can be looked at.
         """
-        reading = list(self._recorded)
-        for path in reading:
-            self._state.name_system(self._device(path), self._recorded[path])
-            self._point_out_link(path)
-        for path in self._covered:
-            self._device(path)
-        self._look_at(reading)
-        self.names = [self._recorded[path] for path in self._reading]
+        reading = []
+        for path, root in self._recorded.items():
+            device = self._device(path)
+            if device is not None:
+                self._state.name_system(device, root)
+                self._point_out_link(path)
+                reading.append(path)
+        if reading:
+            for path in self._covered:
+                self._device(path)
+            self._look_at(reading)
+            self.names = [self._recorded[path] for path in self._reading]
+        if not self.names and self._error is not None:
+            names = ", ".join(os.fsdecode(root) for root in self._recorded.values())
+            message = f"cannot read {names}: {self._error.strerror}"
+            raise SourceUnreadable(message, hint="check the path and its permissions") from self._error
 
-    def _device(self, path: bytes) -> int:
+    def _device(self, path: bytes) -> int | None:
         try:
             return os.stat(path, follow_symlinks=self._state.follow_soft).st_dev
         except OSError as error:
             self._lost(path, error)
+            return None
 
     def _point_out_link(self, path: bytes) -> None:
         if not self._state.follow_soft and os.path.islink(path) and os.path.isdir(path):
@@ -434,9 +443,10 @@ class Roots(ScannedDirectory):
         """The name is the path."""
         return self._recorded.get(name, name)
 
-    def _lost(self, name: bytes, error: OSError) -> NoReturn:
-        message = f"cannot read {os.fsdecode(self.child_path(name))}: {error.strerror}"
-        raise SourceUnreadable(message, hint="check the path and its permissions") from error
+    def _lost(self, name: bytes, error: OSError) -> None:
+        self._error = error
+        if len(self._recorded) > 1 or self._covered:
+            self._state.unreadable(self.child_path(name), error)
 
     def _root_for(self, child_path: bytes) -> bytes:
         return child_path

@@ -137,7 +137,7 @@ def test_roots_that_make_no_sense(roots: list[bytes]) -> None:
 
 def test_a_missing_root_is_an_error(tree: Path) -> None:
     with pytest.raises(SourceUnreadable, match="nowhere"):
-        Scan(tree, tree / "nowhere")
+        Scan(tree / "nowhere")
 
 
 def test_a_root_that_is_a_link_to_a_directory_is_pointed_out(tree: Path) -> None:

@@ -40,9 +40,11 @@ class Selection:
             check_name(root.name, top=True)
         self._filter = Filter(options.include, options.exclude)
         self._wanted = [self._resolve(path) for path in options.paths]
+        found = self.roots
+        self._missing = [path for path in map(os.fsencode, commit.backup.paths) if path not in found]
         layout = options.layout
-        if layout is Layout.AUTO:
-            layout = Layout.CONTENT if len(self._roots) == 1 else Layout.FULL
+        if layout is Layout.AUTO:  # a root that could not be read does not change where the others go
+            layout = Layout.CONTENT if len(self._roots) + len(self._missing) == 1 else Layout.FULL
         self._layout = layout
 
     @property
@@ -95,6 +97,10 @@ class Selection:
             RestoreConflict: two roots would be laid over each other.
         """
         self._refuse_overlaps()
+        for path in self._missing:
+            if self._relation(path) != _OUTSIDE:
+                message = "could not be read when it was backed up"
+                problem(Problem(path=os.fsdecode(path), kind="incomplete", message=message))
         implied: set[bytes] = {b""}
         for root in self._roots:
             if self._relation(root.name) == _OUTSIDE:
