@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,6 +48,7 @@ from freezer_sdk.streams.cancel import CancelToken
 
 Paths = str | bytes | PathLike[str] | Sequence[str | bytes | PathLike[str]]
 
+_log = logging.getLogger("freezer_sdk")
 _FILES = "fs"  # the mode whose backups are plain trees
 
 E = TypeVar("E", bound=StrEnum)
@@ -548,7 +550,16 @@ class Freezer:
             return sorted(repository.backups(), key=lambda backup: (backup.time, backup.id))
 
     def _choose(self, backups: Sequence[Backup], identifier: str, wanted: BackupFilter) -> Backup:
-        return select.choose_backup(backups, identifier, wanted=wanted, this_host=identity.host_name())
+        chosen = select.choose_backup(backups, identifier, wanted=wanted, this_host=identity.host_name())
+        if identifier == select.LATEST:
+            in_time = BackupFilter(at=wanted.at)
+            lost = [
+                each for each in backups if each.status is Status.DAMAGED and each.time > chosen.time and in_time(each)
+            ]
+            if lost:  # whose they were cannot be told
+                names = ", ".join(each.short_id for each in lost)
+                _log.warning("newer backups are damaged and passed over: %s; latest is %s", names, chosen.short_id)
+        return chosen
 
     def _chosen(self, backups: Sequence[Backup], identifiers: str | Sequence[str]) -> list[Backup]:
         """The backups of some ids, each once, in the order given."""

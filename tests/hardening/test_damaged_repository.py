@@ -187,3 +187,20 @@ def test_a_swollen_object_is_not_read_whole(repository: Path, source: Path) -> N
         with pytest.raises(IntegrityError, match="larger"):
             freezer.restore(backup.id, repository.parent / "out")
     assert storage.largest <= (64 << 20) + 4097
+
+
+def test_latest_tells_that_a_newer_backup_is_damaged(
+    source: Path, repository: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(repository) as freezer:
+        first = freezer.backup(source, name="t")
+        second = freezer.backup(source, name="t")
+        assert freezer.find_backup("latest").id == second.id
+        assert not caplog.records
+    flip(next((repository / "backups").glob(f"*{second.id}")))
+    with opened(repository) as freezer:
+        assert freezer.find_backup("latest").id == first.id
+        assert second.short_id in caplog.text
+        caplog.clear()
+        assert freezer.find_backup("latest", at=first.time).id == first.id
+        assert not caplog.records
