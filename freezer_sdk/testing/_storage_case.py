@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Iterable
@@ -23,6 +24,7 @@ class StorageCase(Suite):
     large = 24 << 20
 
     _storage: Storage | None = None
+    _making = threading.RLock()
 
     def make_storage(self) -> Storage:
         """A new client of the place under test."""
@@ -44,9 +46,10 @@ class StorageCase(Suite):
     @property
     def storage(self) -> Storage:
         """The storage under test; made when a test first asks, after the subclass's own fixtures."""
-        if self._storage is None:
-            self._storage = self.make_storage()
-        return self._storage
+        with self._making:  # a test's threads may all be the first to ask
+            if self._storage is None:
+                self._storage = self.make_storage()
+            return self._storage
 
     @property
     def capabilities(self) -> Capabilities:
