@@ -16,6 +16,7 @@ from typing import Self
 from freezer_sdk.errors import (
     AccessDenied,
     CapabilityMissing,
+    ChecksumMismatch,
     InvalidName,
     ObjectExists,
     ReadOnlyStorage,
@@ -61,6 +62,19 @@ def reporting(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise storage_error(error, what) from error
+
+
+@contextlib.contextmanager
+def reading(what: str) -> Iterator[None]:
+    """As :func:`reporting`; a sector that cannot be read concerns one object, not the storage."""
+    with reporting(what):
+        try:
+            yield
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            hint = "the medium may be failing: save what can still be read"
+            raise ChecksumMismatch(f"{what}: {error.strerror}", hint=hint) from error
 
 
 def moment(nanoseconds: int) -> datetime:

@@ -174,6 +174,7 @@ class Storage(Plugin):
 
         Raises:
             ObjectNotFound, InvalidName, AccessDenied, StorageUnavailable.
+            ChecksumMismatch: the object is there, and its content cannot be read any more; others may be whole.
         """
 
     @abstractmethod

@@ -27,6 +27,7 @@ from freezer_sdk.storages._posix import (
     TempFile,
     moment,
     prune,
+    reading,
     reap,
     reporting,
     sync_up,
@@ -128,7 +129,7 @@ class LocalStorage(Storage):
         """See :meth:`Storage.get`."""
         if length is not None and length < 0:
             raise ValueError("length must not be negative")
-        with self._file(name) as (fd, status), reporting(f"cannot read {name!r} in {self._root.path}"):
+        with self._file(name) as (fd, status), reading(f"cannot read {name!r} in {self._root.path}"):
             size = status.st_size
             start = max(0, size + offset) if offset < 0 else min(offset, size)
             end = size if length is None else min(size, start + length)
@@ -230,7 +231,7 @@ class LocalStorage(Storage):
     def _file(self, name: str) -> Iterator[tuple[int, os.stat_result]]:
         *folders, last = _parts(name)
         absent = f"{self._root.path} holds no object {name!r}"
-        with reporting(f"cannot open {name!r} in {self._root.path}"):
+        with reading(f"cannot open {name!r} in {self._root.path}"):
             try:
                 with self._root.folders(folders) as chain:
                     fd = os.open(last, _FILE, dir_fd=chain[-1])
@@ -288,7 +289,7 @@ class _FileReader:
         self._what = what
 
     def read(self, size: int = -1) -> bytes:
-        with reporting(self._what):
+        with reading(self._what):
             if size >= 0:
                 return os.read(self._fd, size)
             pieces = []

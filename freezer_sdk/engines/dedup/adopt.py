@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from freezer_sdk.engines.dedup import lease
+from freezer_sdk.engines.dedup.documents import read_range
 from freezer_sdk.engines.dedup.index import BlobIndex, PackRows, section_of
 from freezer_sdk.engines.dedup.keyring import KeyRing
 from freezer_sdk.engines.dedup.layout import Kind, digest_of
@@ -57,10 +58,10 @@ def read_pack_table(storage: Storage, keys: KeyRing, kind: Kind, info: ObjectInf
     Raises:
         IntegrityError: damaged or forged; StorageError.
     """
-    tail = storage.get(info.name, offset=-_TAIL)
+    tail = read_range(storage, info.name, offset=-_TAIL)
     need = table_tail(kind, tail)
     if need > len(tail):
-        tail = storage.get(info.name, offset=-need)
+        tail = read_range(storage, info.name, offset=-need)
     rows, used = read_table(keys, kind, tail)
     if sum(row.stored for row in rows) + used != info.size:
         raise IntegrityError(f"{info.name}: its table does not account for all of it")

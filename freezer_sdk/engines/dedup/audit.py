@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 
 from freezer_sdk.engines.dedup import config as configs
-from freezer_sdk.engines.dedup import control, deletion, lease, slots
+from freezer_sdk.engines.dedup import control, deletion, documents, lease, slots
 from freezer_sdk.engines.dedup.keyring import KeyRing, Role
 from freezer_sdk.engines.dedup.layout import BACKUPS, INDEX, META, PACKS
 from freezer_sdk.errors import FreezerError, IntegrityError, ObjectNotFound, UnsupportedFormat
@@ -47,8 +47,11 @@ def _secured(storage: Storage, keys: KeyRing, name: str) -> Iterator[Problem]:
     """A configuration or slot, or the copy of one."""
     plain = name.removeprefix(configs.COPIES)
     try:
-        raw = storage.get(name)
+        raw = documents.read_range(storage, name)
     except ObjectNotFound:
+        return
+    except IntegrityError as error:
+        yield Problem(path=name, kind="damaged", message=str(error))
         return
     try:
         number = configs.number_of(plain)
@@ -74,7 +77,7 @@ def _controlled(storage: Storage, keys: KeyRing, info: ObjectInfo) -> Iterator[P
     """A lease, mark, sweep or tombstone."""
     kind, role = _kind_of(info.name)
     try:
-        control.open(keys, kind, info.name, storage.get(info.name), role=role)
+        control.open(keys, kind, info.name, documents.read_range(storage, info.name), role=role)
     except ObjectNotFound:
         return
     except (IntegrityError, UnsupportedFormat) as error:

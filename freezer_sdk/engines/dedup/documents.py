@@ -6,11 +6,14 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from freezer_sdk.errors import ConfigurationError, IntegrityError, ObjectNotFound
+from freezer_sdk.errors import ChecksumMismatch, ConfigurationError, IntegrityError, ObjectNotFound
 from freezer_sdk.model import Buffer
 from freezer_sdk.storages.base import Storage
+
+if TYPE_CHECKING:
+    from freezer_sdk.engines.dedup.handle import Reads
 
 MAX_NUMBER: Final = (1 << 53) - 1
 """Every JSON reader holds integers up to here exactly."""
@@ -62,16 +65,29 @@ def read_bounded(storage: Storage, name: str, limit: int) -> bytes | None:
     """An object, or ``None`` when there is none; never takes more memory than ``limit``.
 
     Raises:
-        IntegrityError: it is larger than anything valid.
+        IntegrityError: it is larger than anything valid, or cannot be read any more.
         StorageError.
     """
     try:
-        data = storage.get(name, length=limit + 1)
+        data = read_range(storage, name, length=limit + 1)
     except ObjectNotFound:
         return None
     if len(data) > limit:
         raise IntegrityError(f"{name} is larger than it can be")
     return data
+
+
+def read_range(storage: Storage | Reads, name: str, *, offset: int = 0, length: int | None = None) -> bytes:
+    """As ``storage.get``; what lies on a bad sector is damaged like anything else, and the rest is still of use.
+
+    Raises:
+        IntegrityError: there, but it cannot be read any more.
+        ObjectNotFound, StorageError.
+    """
+    try:
+        return storage.get(name, offset=offset, length=length)
+    except ChecksumMismatch as error:
+        raise IntegrityError(error.message, hint=error.hint) from error
 
 
 def base64_text(data: bytes) -> str:

@@ -329,6 +329,16 @@ class BlobIndex:
                     found[pack] = max(found.get(pack, 0), offset + stored)
         return found
 
+    def segments(self, kind: Kind, pack: bytes) -> set[tuple[int, int]]:
+        """Offset and stored length of a pack's segments, as far as they are known."""
+        return {
+            (offset, stored)
+            for section in self.sections
+            if section.kind is kind and pack in section.packs
+            for number, offset, stored in section.segments
+            if section.packs[number] == pack
+        }
+
     def packs(self, kind: Kind) -> set[bytes]:
         """All packs of a kind that have a place in a section."""
         return {pack for section in self.sections if section.kind is kind for pack in section.packs}

@@ -7,6 +7,7 @@ from collections import OrderedDict
 
 from freezer_sdk.crypto.hashing import blob_id
 from freezer_sdk.engines.dedup.adopt import adopt_orphans
+from freezer_sdk.engines.dedup.documents import read_range
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.index import HEADER, BlobIndex, PackRows, Place, decode_section, index_parts
 from freezer_sdk.engines.dedup.layout import INDEX, Kind, digest_of, pack_name
@@ -39,10 +40,10 @@ class IndexLoader:
             if name in self._loaded[kind]:
                 continue
             try:
-                parts = index_parts(self._reads.get(name, length=HEADER.size), size)
+                parts = index_parts(read_range(self._reads, name, length=HEADER.size), size)
                 if kind in parts:
                     offset, length = parts[kind]
-                    box = self._reads.get(name, offset=offset, length=length)
+                    box = read_range(self._reads, name, offset=offset, length=length)
                     index.add(decode_section(self._keys, kind, box, self._compressors("zstd")))
             except ObjectNotFound:
                 continue
@@ -185,7 +186,7 @@ class BlobReader:
             except (IntegrityError, ObjectNotFound):
                 pass  # what was damaged in the cache after it was checked is still whole in the storage
         try:
-            data = self._storage.get(name, offset=place.offset, length=place.stored)
+            data = read_range(self._storage, name, offset=place.offset, length=place.stored)
         except ObjectNotFound:
             raise IntegrityError(f"{name} is missing") from None
         try:

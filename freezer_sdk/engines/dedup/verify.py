@@ -171,21 +171,22 @@ class Verification:
         Of chosen backups only the segments that they need.
         """
         digest = hashlib.sha256()
+        pack = digest_of(info.name) or b""
         try:
             rows = read_pack_table(self._storage, self._keys, kind, info)
         except IntegrityError as error:
             self._problem(info.name, "damaged", str(error))
             rows = []
+            for offset, stored in sorted(self._index.segments(kind, pack)):
+                self._check_segment(Place(kind, pack, offset, stored, 0, 0), None)
         offset = 0
-        pack = digest_of(info.name) or b""
         needed = self._needed.get(pack) if self._needed else None
         for row in rows:
             self._context.cancel.check()
             if needed is None or offset in needed:
-                data = self._storage.get(info.name, offset=offset, length=row.stored)
-                digest.update(data)
                 place = Place(kind, pack, offset, row.stored, 0, 0)
-                self._check_segment(place, data, list(zip(row.ids, row.lengths, strict=True)))
+                data = self._check_segment(place, list(zip(row.ids, row.lengths, strict=True)))
+                digest.update(data)
                 self._count(blobs=len(row.ids), bytes_read=len(data))
             offset += row.stored
         self._count(objects=1)
@@ -194,24 +195,30 @@ class Verification:
         rest = None
         while rest is None or len(rest) == _BLOCK:
             self._context.cancel.check()
-            rest = self._storage.get(info.name, offset=offset, length=_BLOCK)
+            rest = documents.read_range(self._storage, info.name, offset=offset, length=_BLOCK)
             digest.update(rest)
             offset += len(rest)
             self._count(bytes_read=len(rest))
         if digest.digest() != pack:
             self._problem(info.name, "damaged", "its bytes are not those that it is named by")
 
-    def _check_segment(self, place: Place, data: bytes, expected: list[tuple[bytes, int]]) -> None:
+    def _check_segment(self, place: Place, expected: list[tuple[bytes, int]] | None) -> bytes:
+        """Checks a segment, against its row of the table if there is one, and gives its stored bytes."""
+        data, name = b"", pack_name(place.kind, place.pack)
         try:
+            data = documents.read_range(self._storage, name, offset=place.offset, length=place.stored)
             blobs = self._blobs.open_segment(place, data).blobs()
+            if expected is None:
+                return data
             if len(blobs) != len(expected):
                 raise IntegrityError("a segment has another number of blobs than its table says")
             for (blob, length), content in zip(expected, blobs, strict=True):
                 self._blobs.check(place.kind, blob, content, place._replace(length=length))
         except IntegrityError as error:
-            self._problem(pack_name(place.kind, place.pack), "damaged", f"at {place.offset}: {error}")
+            self._problem(name, "damaged", f"at {place.offset}: {error}")
             with self._lock:
                 self._damaged.add((place.pack, place.offset))
+        return data
 
     # -- structure -----------------------------------------------------------------------------------------
 
