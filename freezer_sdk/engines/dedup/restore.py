@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from freezer_sdk.engines.base import Context
@@ -28,7 +28,8 @@ from freezer_sdk.streams.pool import WorkerPool
 _PLANNED_BLOBS = 131_072  # at most, before they are fetched: about 40 MB; content that occurs twice is fetched once
 _PLANNED_FILES = 256  # of several blobs, since they may all be open at once
 _SMALL = 1 << 20  # files of one blob up to this size are written in one go
-_EVENT_EVERY = 0.1
+_EVENT_EVERY = 0.1  # seconds
+_WAIT = 0.5  # seconds between looks at errors and cancellation
 
 
 @dataclass(slots=True, eq=False)
@@ -37,11 +38,10 @@ class _File:
 
     path: bytes
     item: Item
-    missing: int
+    missing: int = 0
     writer: FileWriter | None = None
     failed: bool = False
     planned: bool = False
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class _Small(NamedTuple):
@@ -71,18 +71,27 @@ class _Batch:
     files: int = 0
 
 
+_Pieces = list[_Small | _Piece]
+_Fetched = list[tuple[_Small | _Piece, Buffer | IntegrityError]]
+
+
 class Restore:
-    """One restore of one backup."""
+    """One restore of one backup.
+
+    A few threads fetch, decrypt, decompress and check segments; the caller's thread alone writes. Several threads that
+    write small files would spend more on handing the interpreter to each other than they gain.
+    """
 
     def __init__(self, handle: Handle, commit: Commit, options: RestoreOptions, context: Context) -> None:
         self._commit, self._options, self._context = commit, options, context
         self._blobs = BlobReader(handle, BlobIndex())
         self._trees = TreeReader(self._blobs)
         self._problems: list[Problem] = []
-        self._problem_lock = threading.Lock()
-        threads = max(2, handle.settings.threads or os.cpu_count() or 2)
-        budget = max(2, handle.settings.queue_size >> 20)
-        self._pool = WorkerPool("freezer-restore", threads=threads, budget=budget, cancel=context.cancel)
+        threads = handle.settings.threads or os.cpu_count() or 2
+        self._ahead = max(2, threads, handle.settings.queue_size >> 20)
+        self._pool = WorkerPool("freezer-restore", threads=threads, budget=self._ahead, cancel=context.cancel)
+        self._under_way = 0
+        self._fetched: SimpleQueue[_Fetched] = SimpleQueue()
         self._small, self._large = _Batch(), _Batch()
         self._links: dict[bytes, bytes] = {}
         self._open: set[_File] = set()
@@ -113,7 +122,6 @@ class Restore:
                 for place, node, names in selection.entries(self._problem):
                     self._entry(place, node, names)
                 self._fetch_all()
-                self._pool.drain()
             finally:
                 self._pool.close()
                 for file in list(self._open):
@@ -196,12 +204,11 @@ class Restore:
             if place.length == node.attributes.size:
                 self._plan(self._small, _Small(path, item, node.content.ids, place))
                 return
-        file = _File(path, item, 0)
+        file = _File(path, item)
         self._large.files += 1
         try:
             for piece in self._pieces(file, node):
-                with file.lock:
-                    file.missing += 1
+                file.missing += 1
                 self._plan(self._large, piece)
         except IntegrityError as error:
             self._file_failed(file, error)
@@ -245,10 +252,8 @@ class Restore:
 
     def _finish_batch_for(self, path: bytes) -> None:
         """A hard link needs its first name to be there."""
-        if not self._target.exists(path):
-            self._fetch_all()
         if not self._options.dry_run and not self._target.exists(path):
-            self._pool.drain()
+            self._fetch_all()
 
     # -- content -------------------------------------------------------------------------------------------
 
@@ -256,29 +261,31 @@ class Restore:
         segments, batch.segments = batch.segments, {}
         batch.blobs = batch.files = 0
         for key, pieces in segments.items():  # in the order of the tree: few files are open at once
-            self._pool.submit(self._segment, [*pieces, *self._small.segments.pop(key, ())])
+            while self._under_way >= self._ahead:
+                self._write_next()
+            self._under_way += 1
+            self._pool.submit(self._read_segment, [*pieces, *self._small.segments.pop(key, ())])
             self._progress(None)
 
     def _fetch_all(self) -> None:
         self._fetch(self._large)
         self._fetch(self._small)
+        while self._under_way:
+            self._write_next()
 
-    def _segment(self, pieces: list[_Small | _Piece]) -> None:
+    def _read_segment(self, pieces: _Pieces) -> None:
+        """On a thread: a segment, and what each piece of it holds."""
         failure: IntegrityError | None = None
         view = memoryview(b"")
         try:
             view = memoryview(self._blobs.segment(pieces[0].place).raw)
         except IntegrityError as error:
             failure = error
-        for piece in pieces:
-            try:
-                self._restore_piece(piece, self._content(piece, view, failure))
-            except TargetUnusable:
-                raise
-            except (IntegrityError, RestoreError, OSError) as error:
-                self._piece_failed(piece, error)
+        self._fetched.put([(piece, self._content(piece, view, failure)) for piece in pieces])
 
-    def _content(self, piece: _Small | _Piece, view: memoryview, failure: IntegrityError | None) -> Buffer:
+    def _content(
+        self, piece: _Small | _Piece, view: memoryview, failure: IntegrityError | None
+    ) -> Buffer | IntegrityError:
         place = piece.place
         try:
             if failure is not None:
@@ -287,50 +294,61 @@ class Restore:
             self._blobs.check(Kind.DATA, piece.blob, data, place)
             return data
         except IntegrityError as error:
-            return self._blobs.elsewhere(Kind.DATA, piece.blob, place, error)
+            try:
+                return self._blobs.elsewhere(Kind.DATA, piece.blob, place, error)
+            except IntegrityError as final:
+                return final
 
-    def _restore_piece(self, piece: _Small | _Piece, data: Buffer) -> None:
-        if isinstance(piece, _Small):
-            self._target.write_file(piece.path, piece.item, data)
-        else:
-            self._write(piece, memoryview(data))
-            self._piece_done(piece.file)
+    def _write_next(self) -> None:
+        """Waits for a segment and writes what it holds.
 
-    def _piece_failed(self, piece: _Small | _Piece, error: BaseException) -> None:
-        if isinstance(piece, _Small):
-            self._fail(piece.path, error)
-        else:
-            self._file_failed(piece.file, error)
-            self._piece_done(piece.file)
+        Raises:
+            Cancelled, StorageError: of this thread or of one that fetches.
+        """
+        while True:
+            try:
+                fetched = self._fetched.get(timeout=_WAIT)
+                break
+            except Empty:
+                self._context.cancel.check()
+                self._pool.check()
+        self._under_way -= 1
+        self._context.cancel.check()
+        for piece, data in fetched:
+            try:
+                if isinstance(data, IntegrityError):
+                    raise data
+                if isinstance(piece, _Small):
+                    self._target.write_file(piece.path, piece.item, data)
+                else:
+                    self._write(piece, memoryview(data))
+            except TargetUnusable:
+                raise
+            except (IntegrityError, RestoreError, OSError) as error:
+                if isinstance(piece, _Small):
+                    self._fail(piece.path, error)
+                else:
+                    self._file_failed(piece.file, error)
+            if isinstance(piece, _Piece):
+                piece.file.missing -= 1
+                self._close_if_done(piece.file)
 
     def _write(self, piece: _Piece, data: memoryview) -> None:
         file = piece.file
         if file.failed:
             return
-        with file.lock:
-            if file.writer is None:
-                file.writer = self._target.open_file(file.path, file.item)
-                self._open.add(file)
+        if file.writer is None:
+            file.writer = self._target.open_file(file.path, file.item)
+            self._open.add(file)
         for offset, start, length in piece.ranges:
             file.writer.write_at(offset, data[start : start + length])
 
-    def _piece_done(self, file: _File) -> None:
-        with file.lock:
-            file.missing -= 1
-            done = file.planned and not file.missing
-        if done:
-            self._close(file)
-
     def _planned(self, file: _File) -> None:
-        with file.lock:
-            file.planned = True
-            done = not file.missing
-        if done:
-            self._close(file)
+        file.planned = True
+        self._close_if_done(file)
 
-    def _close(self, file: _File) -> None:
-        """Called once, when no piece is on its way any more."""
-        if file.writer is None:
+    def _close_if_done(self, file: _File) -> None:
+        if not file.planned or file.missing or file.writer is None:
             return
         if file.failed:
             self._abort(file)
@@ -347,9 +365,8 @@ class Restore:
             file.writer.abort()
 
     def _file_failed(self, file: _File, error: BaseException) -> None:
-        with file.lock:
-            first, file.failed = not file.failed, True
-        if first:
+        if not file.failed:
+            file.failed = True
             self._fail(file.path, error)
 
     # -- reports -------------------------------------------------------------------------------------------
@@ -360,8 +377,7 @@ class Restore:
         self._problem(Problem(path=os.fsdecode(path), kind=kind, message=message))
 
     def _problem(self, problem: Problem) -> None:
-        with self._problem_lock:
-            self._problems.append(problem)
+        self._problems.append(problem)
         self._context.events(Event(kind="problem", operation="restore", path=problem.path, problem=problem))
 
     def _progress(self, path: bytes | None) -> None:
