@@ -29,6 +29,7 @@ _PLANNED_BLOBS = 131_072  # at most, before they are fetched: about 40 MB; conte
 _PLANNED_FILES = 256  # of several blobs, since they may all be open at once
 _SMALL = 1 << 20  # files of one blob up to this size are written in one go
 _EVENT_EVERY = 0.1  # seconds
+_TICK_AFTER = 32  # entries
 _WAIT = 0.5  # seconds between looks at errors and cancellation
 
 
@@ -72,14 +73,14 @@ class _Batch:
 
 
 _Pieces = list[_Small | _Piece]
-_Fetched = list[tuple[_Small | _Piece, Buffer | IntegrityError]]
+_Fetched = tuple[_Pieces, memoryview | IntegrityError]
 
 
 class Restore:
     """One restore of one backup.
 
-    A few threads fetch, decrypt, decompress and check segments; the caller's thread alone writes. Several threads that
-    write small files would spend more on handing the interpreter to each other than they gain.
+    A few threads fetch, decrypt and decompress, which needs little of the interpreter; the caller's thread does
+    the rest. Several threads that write small files would spend more on handing the interpreter over than they gain.
     """
 
     def __init__(self, handle: Handle, commit: Commit, options: RestoreOptions, context: Context) -> None:
@@ -96,7 +97,7 @@ class Restore:
         self._links: dict[bytes, bytes] = {}
         self._open: set[_File] = set()
         self._counts = {"files": 0, "directories": 0, "others": 0, "bytes": 0, "skipped": 0}
-        self._next_event = 0.0
+        self._next_event, self._entries = 0.0, 0
 
     def run(self, path: str) -> RestoreResult:
         """Writes everything that was chosen.
@@ -140,8 +141,10 @@ class Restore:
     # -- entries -------------------------------------------------------------------------------------------
 
     def _entry(self, path: bytes, node: Node | None, names: frozenset[bytes] | None) -> None:
-        self._context.cancel.check()
-        self._progress(path)
+        self._entries += 1
+        if not self._entries % _TICK_AFTER:
+            self._context.cancel.check()
+            self._progress(path)
         if node is None:
             self._target.implied_directory(path)
             return
@@ -274,30 +277,27 @@ class Restore:
             self._write_next()
 
     def _read_segment(self, pieces: _Pieces) -> None:
-        """On a thread: a segment, and what each piece of it holds."""
-        failure: IntegrityError | None = None
-        view = memoryview(b"")
+        """On a thread: the content of a segment."""
         try:
-            view = memoryview(self._blobs.segment(pieces[0].place).raw)
+            self._fetched.put((pieces, memoryview(self._blobs.segment(pieces[0].place).raw)))
         except IntegrityError as error:
-            failure = error
-        self._fetched.put([(piece, self._content(piece, view, failure)) for piece in pieces])
+            self._fetched.put((pieces, error))
 
-    def _content(
-        self, piece: _Small | _Piece, view: memoryview, failure: IntegrityError | None
-    ) -> Buffer | IntegrityError:
+    def _content(self, piece: _Small | _Piece, segment: memoryview | IntegrityError) -> Buffer:
+        """What a piece holds, from another place if the segment is damaged.
+
+        Raises:
+            IntegrityError: no place is whole.
+        """
         place = piece.place
         try:
-            if failure is not None:
-                raise failure
-            data = view[place.start : place.start + place.length]
+            if isinstance(segment, IntegrityError):
+                raise segment
+            data = segment[place.start : place.start + place.length]
             self._blobs.check(Kind.DATA, piece.blob, data, place)
             return data
         except IntegrityError as error:
-            try:
-                return self._blobs.elsewhere(Kind.DATA, piece.blob, place, error)
-            except IntegrityError as final:
-                return final
+            return self._blobs.elsewhere(Kind.DATA, piece.blob, place, error)
 
     def _write_next(self) -> None:
         """Waits for a segment and writes what it holds.
@@ -307,17 +307,16 @@ class Restore:
         """
         while True:
             try:
-                fetched = self._fetched.get(timeout=_WAIT)
+                pieces, segment = self._fetched.get(timeout=_WAIT)
                 break
             except Empty:
                 self._context.cancel.check()
                 self._pool.check()
         self._under_way -= 1
         self._context.cancel.check()
-        for piece, data in fetched:
+        for piece in pieces:
             try:
-                if isinstance(data, IntegrityError):
-                    raise data
+                data = self._content(piece, segment)
                 if isinstance(piece, _Small):
                     self._target.write_file(piece.path, piece.item, data)
                 else:

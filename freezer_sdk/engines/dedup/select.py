@@ -165,7 +165,8 @@ class Selection:
                 )
             if not is_directory:
                 if chosen:
-                    yield from self._release(stack, above)
+                    if above or not everything:
+                        yield from self._release(stack, above)
                     yield target, node, None
                 continue
             names = self._names(node.content, recorded, problem) if chosen else None
