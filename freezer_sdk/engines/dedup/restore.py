@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -43,6 +44,7 @@ class _File:
     writer: FileWriter | None = None
     failed: bool = False
     planned: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class _Small(NamedTuple):
@@ -73,14 +75,15 @@ class _Batch:
 
 
 _Pieces = list[_Small | _Piece]
-_Fetched = tuple[_Pieces, memoryview | IntegrityError]
+_Fetched = tuple[list[_Small], memoryview | IntegrityError]
 
 
 class Restore:
     """One restore of one backup.
 
-    A few threads fetch, decrypt and decompress, which needs little of the interpreter; the caller's thread does
-    the rest. Several threads that write small files would spend more on handing the interpreter over than they gain.
+    A few threads fetch, decrypt and decompress segments, and write the pieces of large files: that needs little of the
+    interpreter. Small files are left to the caller's thread: several that write them would spend more on handing the
+    interpreter to each other than they gain.
     """
 
     def __init__(self, handle: Handle, commit: Commit, options: RestoreOptions, context: Context) -> None:
@@ -211,7 +214,8 @@ class Restore:
         self._large.files += 1
         try:
             for piece in self._pieces(file, node):
-                file.missing += 1
+                with file.lock:
+                    file.missing += 1
                 self._plan(self._large, piece)
         except IntegrityError as error:
             self._file_failed(file, error)
@@ -277,11 +281,33 @@ class Restore:
             self._write_next()
 
     def _read_segment(self, pieces: _Pieces) -> None:
-        """On a thread: the content of a segment."""
+        """On a thread: the content of a segment; its pieces of large files are written at once."""
+        segment: memoryview | IntegrityError
         try:
-            self._fetched.put((pieces, memoryview(self._blobs.segment(pieces[0].place).raw)))
+            segment = memoryview(self._blobs.segment(pieces[0].place).raw)
         except IntegrityError as error:
-            self._fetched.put((pieces, error))
+            segment = error
+        small = []
+        for piece in pieces:
+            if isinstance(piece, _Small):
+                small.append(piece)
+            else:
+                self._write_piece(piece, segment)
+        self._fetched.put((small, segment))
+
+    def _write_piece(self, piece: _Piece, segment: memoryview | IntegrityError) -> None:
+        file = piece.file
+        try:
+            self._write(piece, memoryview(self._content(piece, segment)))
+        except TargetUnusable:
+            raise
+        except (IntegrityError, RestoreError, OSError) as error:
+            self._file_failed(file, error)
+        with file.lock:
+            file.missing -= 1
+            done = file.planned and not file.missing
+        if done:
+            self._close(file)
 
     def _content(self, piece: _Small | _Piece, segment: memoryview | IntegrityError) -> Buffer:
         """What a piece holds, from another place if the segment is damaged.
@@ -316,38 +342,33 @@ class Restore:
         self._context.cancel.check()
         for piece in pieces:
             try:
-                data = self._content(piece, segment)
-                if isinstance(piece, _Small):
-                    self._target.write_file(piece.path, piece.item, data)
-                else:
-                    self._write(piece, memoryview(data))
+                self._target.write_file(piece.path, piece.item, self._content(piece, segment))
             except TargetUnusable:
                 raise
             except (IntegrityError, RestoreError, OSError) as error:
-                if isinstance(piece, _Small):
-                    self._fail(piece.path, error)
-                else:
-                    self._file_failed(piece.file, error)
-            if isinstance(piece, _Piece):
-                piece.file.missing -= 1
-                self._close_if_done(piece.file)
+                self._fail(piece.path, error)
 
     def _write(self, piece: _Piece, data: memoryview) -> None:
         file = piece.file
-        if file.failed:
-            return
-        if file.writer is None:
-            file.writer = self._target.open_file(file.path, file.item)
-            self._open.add(file)
+        with file.lock:
+            if file.failed:
+                return
+            if file.writer is None:
+                file.writer = self._target.open_file(file.path, file.item)
+                self._open.add(file)
         for offset, start, length in piece.ranges:
             file.writer.write_at(offset, data[start : start + length])
 
     def _planned(self, file: _File) -> None:
-        file.planned = True
-        self._close_if_done(file)
+        with file.lock:
+            file.planned = True
+            done = not file.missing
+        if done:
+            self._close(file)
 
-    def _close_if_done(self, file: _File) -> None:
-        if not file.planned or file.missing or file.writer is None:
+    def _close(self, file: _File) -> None:
+        """Called once, when no piece is on its way any more."""
+        if file.writer is None:
             return
         if file.failed:
             self._abort(file)
@@ -364,8 +385,9 @@ class Restore:
             file.writer.abort()
 
     def _file_failed(self, file: _File, error: BaseException) -> None:
-        if not file.failed:
-            file.failed = True
+        with file.lock:
+            first, file.failed = not file.failed, True
+        if first:
             self._fail(file.path, error)
 
     # -- reports -------------------------------------------------------------------------------------------
