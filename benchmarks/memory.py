@@ -251,11 +251,19 @@ def results(options: argparse.Namespace, work: Path) -> Iterator[Result]:
     yield from sweep(runner, quarter, SWEEP)
 
 
+def program(name: str) -> str:
+    """An absolute path, since the runs have working directories of their own."""
+    found = shutil.which(name)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"there is no program {name!r}")
+    return os.path.abspath(found)
+
+
 def main() -> int:
     """Reads the command line and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, help="a directory on a disk; default: a new temporary one")
-    parser.add_argument("--freezer", default="freezer", help="the program to run")
+    parser.add_argument("--freezer", default="freezer", type=program, help="the program to run")
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--low-memory", default=LOW_MEMORY, help="options of the runs in the cgroup")
     parser.add_argument("--no-cgroup", action="store_true")
