@@ -244,5 +244,5 @@ class TestPatterns:
     def test_a_name_pattern_means_what_fnmatch_means(self, pattern: str, name: str) -> None:
         if pattern == "**":
             return
-        entry = Entry(path=f"/root/{name}".encode(), type=EntryType.FILE)
+        entry = Entry(path=f"/data/{name}".encode(), type=EntryType.FILE)
         assert entry_matcher(pattern)(entry) is fnmatch.fnmatchcase(name, pattern)

@@ -128,7 +128,7 @@ class BackupRun:
         root = self._store_sources(protected, scan, parent)
         self._index_again(reader.rebuilt, writer)
         writer.finish(self._storage.flush)
-        self._event("progress", force=True)
+        self._event("progress")
         trees = [source for source in protected.sources if isinstance(source, Tree)]
         streams = [source for source in protected.sources if isinstance(source, Stream)]
         if self._count_problems > len(self._problems):
@@ -309,7 +309,7 @@ class BackupRun:
             self._next_event = now + _EVENT_EVERY
             self._event("progress", path=None if path is None else os.fsdecode(path))
 
-    def _event(self, kind: str, *, path: str | None = None, force: bool = False) -> None:
+    def _event(self, kind: str, *, path: str | None = None) -> None:
         counts = None if self._scan is None else self._scan.counts
         before = self._before  # about as much as last time is to be expected
         self._context.events(

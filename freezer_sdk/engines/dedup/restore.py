@@ -100,6 +100,7 @@ class Restore:
         self._links: dict[bytes, bytes] = {}
         self._open: set[_File] = set()
         self._counts = {"files": 0, "directories": 0, "others": 0, "bytes": 0, "skipped": 0}
+        self._lost: list[int] = []  # sizes of files that were counted and then failed; from any thread
         self._next_event, self._entries = 0.0, 0
 
     def run(self, path: str) -> RestoreResult:
@@ -131,6 +132,8 @@ class Restore:
                 for file in list(self._open):
                     self._abort(file)
             target.finish()
+            self._counts["files"] -= len(self._lost)
+            self._counts["bytes"] -= sum(self._lost)
             return RestoreResult(
                 backup=backup.id,
                 target=path,
@@ -181,7 +184,11 @@ class Restore:
             self._target.metadata(path, item)
             self._counts["skipped"] += 1
         else:
-            self._file(path, node, item)
+            try:
+                self._file(path, node, item)
+            except (RestoreError, IntegrityError, OSError):
+                self._lost.append(node.attributes.size)
+                raise
         if group is not None and first is None and decision is not Decision.SKIP:
             self._links[group] = path
 
@@ -190,14 +197,14 @@ class Restore:
             self._problem(
                 Problem(path=os.fsdecode(path), kind="incomplete", message="was not read whole when it was backed up")
             )
+            if not node.content.ids:
+                return
         self._counts["files"] += 1
         self._counts["bytes"] += node.attributes.size
         if self._options.dry_run:
             return
         if not node.content.ids:
             if node.attributes.size and get_extra(node.extras, Extra.EXTENTS) is None:
-                if node.attributes.flags & FLAG_INCOMPLETE:
-                    return
                 raise IntegrityError("the backup names no content for it")
             if node.attributes.size:
                 with self._target.open_file(path, item) as writer:
@@ -346,6 +353,7 @@ class Restore:
             except TargetUnusable:
                 raise
             except (IntegrityError, RestoreError, OSError) as error:
+                self._lost.append(piece.item.attributes.size)
                 self._fail(piece.path, error)
 
     def _write(self, piece: _Piece, data: memoryview) -> None:
@@ -388,6 +396,7 @@ class Restore:
         with file.lock:
             first, file.failed = not file.failed, True
         if first:
+            self._lost.append(file.item.attributes.size)
             self._fail(file.path, error)
 
     # -- reports -------------------------------------------------------------------------------------------
