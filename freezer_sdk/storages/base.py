@@ -47,6 +47,8 @@ class Capabilities:
         object_lock: objects can be protected against deletion until a date.
         remote: reads cost a network round trip (a local cache pays).
         persistent: objects outlive the process.
+        paced: tells :attr:`Storage.traffic` of every block that it moves; otherwise bandwidth limits hold only
+            on the average of whole objects.
     """
 
     conditional_put: bool
@@ -57,6 +59,31 @@ class Capabilities:
     object_lock: bool = False
     remote: bool = True
     persistent: bool = True
+    paced: bool = False
+
+
+class Traffic(Protocol):
+    """Is told of the content that a storage moves, block by block, from any thread; makes it wait under a limit."""
+
+    def sent(self, size: int) -> None:
+        """Just before ``size`` bytes of content go out; blocks are 256 KiB at most."""
+
+    def received(self, size: int) -> None:
+        """Just after ``size`` bytes of content came in; blocks are 256 KiB at most."""
+
+
+class _Unlimited:
+    """Traffic that nobody counts."""
+
+    def sent(self, size: int) -> None:
+        return
+
+    def received(self, size: int) -> None:
+        return
+
+
+TRAFFIC_BLOCK = 256 << 10
+"""The most content, in bytes, between two calls of :class:`Traffic`."""
 
 
 class Upload(Protocol):
@@ -109,9 +136,15 @@ def check_name(name: str) -> str:
 class Storage(Plugin):
     """An object store. Every method may be called from several threads at once.
 
-    Objects appear whole or not at all, also after a crash. Errors marked
-    :class:`~freezer_sdk.errors.Transient` are retried inside; what comes out is final.
+    Objects appear whole or not at all, also after a crash. A storage tries each call once, gives up in bounded time,
+    and marks what may succeed later as :class:`~freezer_sdk.errors.Transient`; after such an error the next call
+    connects anew. Whoever opened the storage repeats calls, by one policy for all storages.
+
+    Attributes:
+        traffic: set by whoever opened the storage, before its first use.
     """
+
+    traffic: Traffic = _Unlimited()
 
     @classmethod
     @abstractmethod

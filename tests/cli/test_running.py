@@ -60,16 +60,17 @@ def test_the_last_event_of_a_failure(repo: Cli) -> None:
 
 
 def test_progress_on_a_terminal(repo: Cli, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
     for number in range(300):
-        (tmp_path / "home" / f"f{number}").write_bytes(os.urandom(100_000))
-    result = repo.in_terminal("backup", "create", tmp_path / "home", "--name", "h", "--no-sync")
+        (tmp_path / "data" / f"f{number}").write_bytes(os.urandom(100_000))
+    result = repo.in_terminal("backup", "create", tmp_path / "data", "--name", "h", "--no-sync")
     assert result.code == 0
     assert "300 new" in result.out
     assert "\x1b[?25l" in result.out, "a moving line"
     assert result.out.rindex("\x1b[?25h") > result.out.rindex("\x1b[?25l"), "the cursor is shown again"
-    quiet = repo.in_terminal("backup", "create", tmp_path / "home", "--name", "h", "--quiet")
+    quiet = repo.in_terminal("backup", "create", tmp_path / "data", "--name", "h", "--quiet")
     assert quiet.out == ""
-    piped = repo("backup", "create", tmp_path / "home", "--name", "h")
+    piped = repo("backup", "create", tmp_path / "data", "--name", "h")
     assert "\x1b" not in piped.out + piped.err
     assert piped.err == ""
 
