@@ -296,10 +296,17 @@ class RepositoryStats:
 
 @dataclass(frozen=True, kw_only=True)
 class BackupOptions:
-    """How a backup is recorded, whatever the mode and engine."""
+    """How a backup is recorded, whatever the mode and engine.
+
+    Attributes:
+        id, time: what the backup is to be known by, for one that is stored in several repositories; by default a new id
+            (32 hexadecimal digits), and the moment when the engine begins.
+    """
 
     name: str
     host: str
+    id: str | None = None
+    time: datetime | None = None
     tags: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     parent: str | None = None

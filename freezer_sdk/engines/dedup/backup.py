@@ -20,14 +20,24 @@ from freezer_sdk.engines.dedup.copies import complete_copies
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.index import BlobIndex, PackRows
 from freezer_sdk.engines.dedup.keyring import Role
-from freezer_sdk.engines.dedup.layout import Kind, backup_name
+from freezer_sdk.engines.dedup.layout import Kind, backup_name, is_backup_id
 from freezer_sdk.engines.dedup.lost import distrust_lost_packs, is_whole
 from freezer_sdk.engines.dedup.page import Content, store_directory
 from freezer_sdk.engines.dedup.reader import BlobReader
 from freezer_sdk.engines.dedup.scan import TreeScan, clock_ns
 from freezer_sdk.engines.dedup.tree import Owners, TreeReader
 from freezer_sdk.engines.dedup.writer import BlobWriter
-from freezer_sdk.errors import CommandFailed, FreezerError, LeaseLost, SourceError, SourceUnreadable, StorageError
+from freezer_sdk.errors import (
+    CommandFailed,
+    ConfigurationError,
+    FreezerError,
+    LeaseLost,
+    ObjectExists,
+    RepositoryError,
+    SourceError,
+    SourceUnreadable,
+    StorageError,
+)
 from freezer_sdk.files import posix
 from freezer_sdk.model import Backup, BackupOptions, BackupStats, Event, Problem, Status
 from freezer_sdk.modes.base import Extras, Protected, Stream, Tree
@@ -65,13 +75,14 @@ class BackupRun:
         Raises:
             StorageError, RepositoryError, SourceError, Cancelled: nothing was committed.
         """
-        start, start_ns = datetime.now(UTC), clock_ns()
-        backup_id = uuid.uuid4().hex
+        start_ns = clock_ns()
+        backup_id, start = _identity(self._options)
         name = backup_name(start, backup_id)
         if not self._options.dry_run:
             self._lease = protocol.Lease.create(self._storage, self._keys, name)
             complete_copies(self._storage, self._keys)
         try:
+            self._refuse_known(backup_id)
             commit = self._store(protected, backup_id, start, start_ns)
             if self._lease is None:
                 return dataclasses.replace(commit.backup, dry_run=True)
@@ -98,6 +109,15 @@ class BackupRun:
         self._lease.close()
 
     # -- steps ---------------------------------------------------------------------------------------------
+
+    def _refuse_known(self, backup_id: str) -> None:
+        """A given id must be new here; forgotten backups keep theirs."""
+        if self._options.id is None:
+            return
+        if any(item.id == backup_id for item in self._catalog.listed(with_forgotten=True)):
+            raise _known(backup_id)
+        if backup_id in protocol.forgotten(self._storage, self._keys):
+            raise _known(backup_id)
 
     def _store(self, protected: Protected, backup_id: str, start: datetime, start_ns: int) -> Commit:
         marks = protocol.read_marks(self._storage, self._keys)
@@ -253,13 +273,17 @@ class BackupRun:
         lease.check()
         self._context.cancel.check()
         data = control.seal(self._keys, COMMIT, name, encode_commit(commit), secrecy="data")
+        given = self._options.id is not None  # another run may have the same
         try:
-            self._storage.put(name, [data])
+            self._storage.put(name, [data], if_absent=given and self._storage.capabilities.conditional_put)
             self._storage.flush()
             lease.confirm(commit.generation)
             lease.check()
+        except ObjectExists:
+            raise _known(commit.backup.id) from None
         except LeaseLost:
-            self._hide(commit)
+            if not given:  # a tombstone would keep copies of the same backup out
+                self._hide(commit)
             raise
         except StorageError as error:
             error.hint = (
@@ -331,6 +355,24 @@ class BackupRun:
             self._problems.append(problem)
         self._fatal = self._fatal or problem.fatal
         self._context.events(Event(kind="problem", operation="backup", path=problem.path, problem=problem))
+
+
+def _identity(options: BackupOptions) -> tuple[str, datetime]:
+    """Id and time of the backup: those given, or new ones.
+
+    Raises:
+        ConfigurationError: what was given is no id, or a time without a zone.
+    """
+    if options.id is not None and not is_backup_id(options.id):
+        raise ConfigurationError(f"{options.id!r} is no id of a backup", hint="32 hexadecimal digits in lower case")
+    if options.time is not None and options.time.tzinfo is None:
+        raise ConfigurationError("the time of a backup needs a zone")
+    start = datetime.now(UTC) if options.time is None else options.time.astimezone(UTC)
+    return options.id or uuid.uuid4().hex, start
+
+
+def _known(backup_id: str) -> RepositoryError:
+    return RepositoryError(f"there is, or was, a backup {backup_id} in this repository already")
 
 
 def _paths(trees: list[Tree], streams: list[Stream]) -> tuple[str, ...]:

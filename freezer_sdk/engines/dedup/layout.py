@@ -12,6 +12,7 @@ INDEX = "index/"
 BACKUPS = "backups/"
 
 HEX = re.compile(r"[0-9a-f]{64}\Z")
+_ID = re.compile(r"[0-9a-f]{32}\Z")
 _BACKUP = re.compile(r"backups/(\d{8}T\d{6}\.\d{3}Z)-([0-9a-f]{32})\Z")
 
 MAX_BLOB = 16 << 20
@@ -47,6 +48,11 @@ def backup_name(time: datetime, backup_id: str) -> str:
     """``backups/<time>-<id>``, with milliseconds in UTC."""
     utc = time.astimezone(UTC)
     return f"{BACKUPS}{utc:%Y%m%dT%H%M%S}.{utc.microsecond // 1000:03d}Z-{backup_id}"
+
+
+def is_backup_id(text: str) -> bool:
+    """Whether it is 32 hexadecimal digits in lower case."""
+    return bool(_ID.match(text))
 
 
 def parse_backup_name(name: str) -> tuple[datetime, str] | None:
