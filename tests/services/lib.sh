@@ -25,9 +25,16 @@ port() {
     cat "$STATE/port-$1"
 }
 
+# alive PID: whether the process runs; one that has ended, and that nobody has waited for yet, does not.
+alive() {
+    kill -0 "$1" 2>/dev/null || return 1
+    process_state=$(sed 's/.*) \(.\).*/\1/' "/proc/$1/stat" 2>/dev/null) || :
+    [ "$process_state" != Z ]
+}
+
 # running PIDFILE: whether the process that PIDFILE names is alive.
 running() {
-    [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null
+    [ -s "$1" ] && alive "$(cat "$1")"
 }
 
 # stop_pid PIDFILE: ends the process that PIDFILE names, at last by force, and waits until it is gone.
@@ -36,7 +43,7 @@ stop_pid() {
     pid=$(cat "$1")
     kill "$pid" 2>/dev/null || :
     for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-        kill -0 "$pid" 2>/dev/null || break
+        alive "$pid" || break
         sleep 0.1
     done
     kill -9 "$pid" 2>/dev/null || :
