@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -89,6 +90,12 @@ class LocalTree(Tree):
             return os.stat(self._read(root, root), follow_symlinks=self.follow_soft).st_dev
         except OSError:
             return None
+
+    def again(self) -> LocalTree:
+        """See :meth:`Tree.again <freezer_sdk.modes.base.Tree.again>`."""
+        other = copy.copy(self)
+        other.mount_points = []
+        return other
 
     def walk(self, problem: ProblemHandler) -> Iterator[Enter | Leave]:
         """See :meth:`Tree.walk <freezer_sdk.modes.base.Tree.walk>`.

@@ -131,6 +131,14 @@ class Tree(ABC):
     mount_points: Sequence[bytes]  # not descended into; complete when the walk has ended
 
     @abstractmethod
+    def again(self) -> Tree:
+        """The same tree once more, for a walk in another thread at the same time.
+
+        A Tree is walked by one thread at a time, as often as need be; what a walk changes is shared with no other
+        Tree. All of them are good as long as the mode protects its data.
+        """
+
+    @abstractmethod
     def walk(self, problem: ProblemHandler) -> Iterator[Enter | Leave]:
         """One pass over the tree.
 
@@ -156,7 +164,8 @@ class Stream:
 
     Attributes:
         name: recorded as ``/name``.
-        open: gives the reader; leaving the context ends child processes.
+        open: gives the reader; called once. Leaving the context ends child processes, and a ``readinto`` that waits
+            for one in another thread with them.
         size: in bytes, when known; a reader that gives another number of bytes fails the stream.
         extents: data ranges when known, else ``None``: then the reader gives only the data, range after range, and
             what lies between is zero.

@@ -8,10 +8,15 @@ from freezer_sdk.errors import Cancelled
 
 
 class CancelToken:
-    """Handed to long operations; ``cancel()`` ends them at their next check."""
+    """Handed to long operations; ``cancel()`` ends them at their next check.
 
-    def __init__(self) -> None:
+    Args:
+        parent: another token; when that is cancelled, so is this one.
+    """
+
+    def __init__(self, parent: CancelToken | None = None) -> None:
         self._event = threading.Event()
+        self._parent = parent
 
     def cancel(self) -> None:
         """Asks to stop."""
@@ -20,7 +25,7 @@ class CancelToken:
     @property
     def cancelled(self) -> bool:
         """Whether somebody asked to stop."""
-        return self._event.is_set()
+        return self._event.is_set() or (self._parent is not None and self._parent.cancelled)
 
     def check(self) -> None:
         """Goes on, or stops.
@@ -28,5 +33,5 @@ class CancelToken:
         Raises:
             Cancelled: somebody asked to stop.
         """
-        if self._event.is_set():
+        if self.cancelled:
             raise Cancelled("cancelled")

@@ -286,6 +286,22 @@ def test_one_file_system(tree: Path) -> None:
 
 
 @needs_mounts
+def test_walks_of_one_tree_at_the_same_time_do_not_disturb_each_other(tree: Path) -> None:
+    with mounted(tree / "b/mount"):
+        first = LocalTree([os.fsencode(tree)], one_file_system=True)
+        second = first.again()
+        one, other = first.walk(pytest.fail), second.walk(pytest.fail)
+        paths: list[list[bytes]] = [[], []]
+        for steps in zip(one, other, strict=True):  # each begins before the other ends
+            for found, step in zip(paths, steps, strict=True):
+                if isinstance(step, Enter):
+                    found.append(step.directory.path)
+        assert paths[0] == paths[1]
+        assert first.mount_points == second.mount_points == [os.fsencode(tree / "b/mount")]
+        assert list(first.again().mount_points) == []
+
+
+@needs_mounts
 def test_files_of_two_file_systems_with_one_inode_number_are_not_links(tree: Path) -> None:
     with mounted(tree / "m1"), mounted(tree / "m2"):
         for mount in ("m1", "m2"):
