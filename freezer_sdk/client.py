@@ -108,11 +108,18 @@ class Freezer:
         storage_options: Mapping[str, Any] | None = None,
         engine_options: Mapping[str, Any] | None = None,
         events: EventHandler | None = None,
+        like: Freezer | None = None,
     ) -> Self:
         """Makes a repository where there is none, and opens it. Arguments as for the class.
 
+        Args:
+            like: a repository of the same engine: content gets the same names in both, so that what was copied
+                from one to the other is found again by backups into either. Whoever can open one of the two then
+                knows these names in the other, too; password and keys of the new one are its own.
+
         Raises:
             RepositoryExists: there is one already.
+            PolicyRefusal: unencrypted, but like an encrypted one.
             ConfigurationError, PluginError, StorageError.
         """
         self = cls.__new__(cls)
@@ -125,6 +132,7 @@ class Freezer:
                 encryption=encryption,
                 storage_options=storage_options,
                 engine_options=engine_options,
+                like=None if like is None else like._opened(),
             ),
             events,
         )

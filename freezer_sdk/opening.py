@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from freezer_sdk.boundary import Boundary
@@ -97,8 +98,12 @@ def open_repository(
     encryption: bool,
     storage_options: Mapping[str, Any] | None,
     engine_options: Mapping[str, Any] | None,
+    like: Repository | None = None,
 ) -> Opened:
     """Opens or makes a repository.
+
+    Args:
+        like: only for making one.
 
     Raises:
         RepositoryExists: only when one must be made.
@@ -118,7 +123,12 @@ def open_repository(
     source = _Password(password)
     try:
         with boundary.guard():
-            repository = _repository(maker, place, how, source, encryption)
+            make = partial(maker.create, place, password=source, encryption=encryption)
+            if like is not None:
+                if not maker.capabilities.copies:
+                    raise ConfigurationError(f"engine {engine!r} cannot make a repository like another one")
+                make = partial(make, like=like)
+            repository = _repository(maker, place, how, source, make)
             return Opened(
                 registry=registry,
                 engine=maker,
@@ -136,13 +146,15 @@ def open_repository(
         raise
 
 
-def _repository(maker: Engine, place: Storage, how: Opening, password: _Password, encryption: bool) -> Repository:
+def _repository(
+    maker: Engine, place: Storage, how: Opening, source: _Password, make: Callable[[], Repository]
+) -> Repository:
     if how is Opening.CREATE:
-        return maker.create(place, password=password, encryption=encryption)
+        return make()
     if how is Opening.ENSURE and not maker.probe(place):
         with suppress(RepositoryExists):  # somebody else was quicker: then theirs is opened
-            return maker.create(place, password=password, encryption=encryption)
-    return maker.open(place, password=password)
+            return make()
+    return maker.open(place, password=source)
 
 
 class _Password:

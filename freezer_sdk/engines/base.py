@@ -30,12 +30,18 @@ from freezer_sdk.streams.cancel import CancelToken
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineCapabilities:
-    """What an engine can do."""
+    """What an engine can do.
+
+    Attributes:
+        copies: its repositories take copies (:meth:`Repository.copy`), can be made like another one, and a restore
+            from them falls over to others.
+    """
 
     levels: bool = False
     prune: bool = False
     keys: bool = False
     streams: bool = False
+    copies: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,11 +164,24 @@ class Engine(Plugin):
         """
 
     @abstractmethod
-    def create(self, storage: Storage, *, password: PasswordSource, encryption: bool = True) -> Repository:
+    def create(
+        self,
+        storage: Storage,
+        *,
+        password: PasswordSource,
+        encryption: bool = True,
+        like: Repository | None = None,
+    ) -> Repository:
         """Makes a repository and opens it.
 
+        Args:
+            like: an open repository of this engine whose secrets of deduplication the new one shares, so that copies
+                between the two, and backups into both, are found again. Only given with the capability ``copies``.
+
         Raises:
-            RepositoryExists, ConfigurationError: encryption without a password, or a password without encryption.
+            RepositoryExists, ConfigurationError: encryption without a password, or a password without encryption;
+                ``like`` is of another engine.
+            PolicyRefusal: the new repository would give away secrets of ``like``.
             StorageError.
         """
 

@@ -23,6 +23,7 @@ from freezer_sdk.errors import (
     ConfigurationError,
     IntegrityError,
     ObjectExists,
+    PolicyRefusal,
     RepositoryExists,
     RepositoryNotFound,
     UnsupportedFormat,
@@ -56,6 +57,7 @@ def create_repository(
     supported: frozenset[str] = frozenset(),
     kdf: Argon2Params | None = None,
     short_grace: bool = False,
+    like: KeyRing | None = None,
 ) -> KeyRing:
     """Makes a repository with one owner slot.
 
@@ -70,17 +72,29 @@ def create_repository(
         supported: features that this program knows.
         kdf: costs of the password; the defaults are right for people.
         short_grace: for tests: allow a grace time of seconds.
+        like: keys of a repository whose hash key, chunker seed and sizes the new one gets: what is stored in one has
+            the same names in the other. All else is new.
 
     Raises:
         RepositoryExists: there is one already, or another program was faster.
         ConfigurationError: an empty password, or values out of bounds.
+        PolicyRefusal: without encryption, but like one that is encrypted.
         StorageError.
     """
+    if like is not None and like.encrypted and password is None:
+        raise PolicyRefusal(
+            "an unencrypted repository cannot be like an encrypted one: it would publish the key that names content",
+            hint="encrypt both (the passwords may differ), or make it without a model: copies work all the same",
+        )
     if is_repository(storage):
         raise _exists(storage)
+    model = None
+    if like is not None:
+        model = like.epochs[like.epoch]
+        chunker_classes, segment = like.config.chunker_classes, like.config.segment
     phrase = None if password is None else normalise_password(password)
     repository_id, slot_id, now = secrets.token_bytes(16), secrets.token_bytes(16), datetime.now(UTC)
-    kem, signing, epoch = hpke.generate(), sign.SigningKey.generate(), EpochSecrets.generate(1)
+    kem, signing, epoch = hpke.generate(), sign.SigningKey.generate(), EpochSecrets.generate(1, model)
     config = configs.check_choices(
         Config(
             repository_id=repository_id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from freezer_sdk.compressors.base import Compressor
-from freezer_sdk.engines.base import Engine, EngineCapabilities, PasswordSource
+from freezer_sdk.engines.base import Engine, EngineCapabilities, PasswordSource, Repository
 from freezer_sdk.engines.dedup import access, features
 from freezer_sdk.engines.dedup.cache import LocalCache
 from freezer_sdk.engines.dedup.handle import Handle
@@ -31,7 +31,7 @@ class DedupEngine(Engine):
     @property
     def capabilities(self) -> EngineCapabilities:
         """No levels: every backup is full by reference."""
-        return EngineCapabilities(keys=True, streams=True)
+        return EngineCapabilities(keys=True, streams=True, copies=True)
 
     def probe(self, storage: Storage) -> bool:
         """Whether there is a configuration.
@@ -41,17 +41,27 @@ class DedupEngine(Engine):
         """
         return access.is_repository(storage)
 
-    def create(self, storage: Storage, *, password: PasswordSource, encryption: bool = True) -> DedupRepository:
+    def create(
+        self,
+        storage: Storage,
+        *,
+        password: PasswordSource,
+        encryption: bool = True,
+        like: Repository | None = None,
+    ) -> DedupRepository:
         """Makes a repository and opens it.
 
         Raises:
-            RepositoryExists, ConfigurationError, StorageError.
+            RepositoryExists, ConfigurationError, PolicyRefusal, StorageError.
         """
+        if like is not None and not isinstance(like, DedupRepository):
+            raise ConfigurationError("a repository of the engine dedup can only be like another one of this engine")
         keys = access.create_repository(
             storage,
             password=_asked(password) if encryption else None,
             features={"read": features.read_features(self._settings.compression, self.compressor)},
             supported=self._supported(),
+            like=None if like is None else like.keys,
         )
         return self._repository(storage, keys)
 

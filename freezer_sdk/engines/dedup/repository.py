@@ -16,7 +16,7 @@ from freezer_sdk.engines.dedup.catalog import Catalog, Listed
 from freezer_sdk.engines.dedup.content import ContentReader
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.index import BlobIndex
-from freezer_sdk.engines.dedup.keyring import Role
+from freezer_sdk.engines.dedup.keyring import KeyRing, Role
 from freezer_sdk.engines.dedup.layout import Kind
 from freezer_sdk.engines.dedup.reader import BlobReader
 from freezer_sdk.engines.dedup.restore import Restore
@@ -49,6 +49,11 @@ class DedupRepository:
         self._catalog = Catalog(handle)
         self._lock = threading.Lock()
         self._blobs: BlobReader | None = None
+
+    @property
+    def keys(self) -> KeyRing:
+        """Secret: for the engine only."""
+        return self._keys
 
     def info(self) -> RepositoryInfo:
         """What the repository says about itself."""
