@@ -11,6 +11,7 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from freezer_sdk.activity import Activity, WatchedStorage
 from freezer_sdk.boundary import Boundary
 from freezer_sdk.engines.base import Engine, Repository
 from freezer_sdk.errors import ConfigurationError, FreezerError, RepositoryExists
@@ -67,6 +68,7 @@ class Opened:
         location: URL of the storage, without secrets.
         problems: warnings of the opening.
         boundary: knows the engine and the storage.
+        activity: of the storage.
     """
 
     registry: PluginRegistry
@@ -77,6 +79,7 @@ class Opened:
     repository: Repository
     problems: tuple[Problem, ...]
     boundary: Boundary
+    activity: Activity
 
     def close(self) -> None:
         """Releases the repository, then the storage if it was opened here."""
@@ -121,14 +124,15 @@ def open_repository(
         secrets=secret_values(place.options, storage_options or {}),
     )
     source = _Password(password)
+    watched = WatchedStorage(place)
     try:
         with boundary.guard():
-            make = partial(maker.create, place, password=source, encryption=encryption)
+            make = partial(maker.create, watched, password=source, encryption=encryption)
             if like is not None:
                 if not maker.capabilities.copies:
                     raise ConfigurationError(f"engine {engine!r} cannot make a repository like another one")
                 make = partial(make, like=like)
-            repository = _repository(maker, place, how, source, make)
+            repository = _repository(maker, watched, how, source, make)
             return Opened(
                 registry=registry,
                 engine=maker,
@@ -138,6 +142,7 @@ def open_repository(
                 repository=repository,
                 problems=tuple(repository.problems),
                 boundary=boundary,
+                activity=watched.activity,
             )
     except BaseException:
         if isinstance(storage, str):
