@@ -38,15 +38,14 @@ from freezer_sdk.model import (
     Status,
     VerifyResult,
 )
-from freezer_sdk.modes.base import Mode
+from freezer_sdk.modes.base import Protected
 from freezer_sdk.opening import Opened, Opening, Password, open_repository
 from freezer_sdk.operation import BackupRestorer, Operation
 from freezer_sdk.options import secret_values
 from freezer_sdk.selection import BackupFilter
 from freezer_sdk.storages.base import Reader, Storage
 from freezer_sdk.streams.cancel import CancelToken
-
-Paths = str | bytes | PathLike[str] | Sequence[str | bytes | PathLike[str]]
+from freezer_sdk.subject import Paths, Subject, build_mode, build_subject, listed, texts
 
 _log = logging.getLogger("freezer_sdk")
 _FILES = "fs"  # the mode whose backups are plain trees
@@ -206,40 +205,39 @@ class Freezer:
                 nothing was committed; only when the mode fails to clean up afterwards the backup stays, and
                 the hint names it.
         """
-        repository = self._opened()
-        roots = _listed(paths)
-        maker = self._mode(mode, roots, excludes, mode_options)
-        title, secrets = f"mode {mode!r}", secret_values(maker.options, mode_options or {})
-        boundary = self._boundary.around(title, type(maker).__module__, secrets=secrets)
-        with boundary.guard():
-            series = name or _proposed_name(maker, roots)
-        options = BackupOptions(
-            name=series,
-            host=host or identity.host_name(),
-            tags=_texts(tags, "tags"),
-            parent=None if parent is None else self.find_backup(parent).id,
+        self._opened()
+        subject = build_subject(
+            self._place.registry,
+            paths,
+            boundary=self._boundary,
+            name=name,
+            mode=mode,
+            mode_options=mode_options,
+            tags=tags,
+            host=host,
+            excludes=excludes,
             force_read=force_read,
             dry_run=dry_run,
-            username=identity.user_name(),
-            machine_id=identity.machine_id(),
-            mode=mode,
         )
+        options = replace(subject.options, parent=None if parent is None else self.find_backup(parent).id)
         operation = self._operation("backup", events, cancel)
-        operation.start(name=series, mode=mode, paths=[os.fsdecode(root) for root in roots], dry_run=dry_run)
+        operation.start(**subject.facts())
         backup = None
         try:
-            with boundary.guard(), maker.protect() as protected:
-                options = replace(options, excludes=tuple(protected.excludes))
-                modules = [type(each).__module__ for each in (maker, *protected.sources)]
-                with self._boundary.calling(title, modules, secrets=secrets).guard():
-                    backup = repository.backup(protected, options, operation.context)
+            with subject.protect(self._boundary) as protected:
+                backup = self._store(subject, protected, options, operation)
         except FreezerError as error:
             if backup is not None and not dry_run:
                 error.hint = error.hint or f"backup {backup.short_id} was made all the same; only cleaning up failed"
             raise
-        stats, status = backup.stats, str(backup.status)
-        operation.finish(files=stats.files, size=stats.bytes, added=stats.added_bytes, id=backup.id, status=status)
+        operation.finish_backup(backup)
         return backup
+
+    def _store(self, subject: Subject, protected: Protected, options: BackupOptions, operation: Operation) -> Backup:
+        """Stores what a mode hands over; also called for one of several repositories that are written at once."""
+        repository = self._opened()
+        with subject.calling(self._boundary, protected).guard():
+            return repository.backup(protected, replace(options, excludes=tuple(protected.excludes)), operation.context)
 
     def backups(
         self,
@@ -265,7 +263,7 @@ class Freezer:
             StorageError, IntegrityError.
         """
         wanted = BackupFilter(
-            name=name, host=host, tags=_texts(tags, "tags"), before=before, after=after, mode=mode, path=path
+            name=name, host=host, tags=texts(tags, "tags"), before=before, after=after, mode=mode, path=path
         )
         return [backup for backup in self._all() if wanted(backup)]
 
@@ -291,7 +289,7 @@ class Freezer:
             ConfigurationError: neither an id nor ``latest``.
             StorageError, IntegrityError.
         """
-        return self._choose(self._all(), selector, BackupFilter(name=name, host=host, tags=_texts(tags, "tags"), at=at))
+        return self._choose(self._all(), selector, BackupFilter(name=name, host=host, tags=texts(tags, "tags"), at=at))
 
     def resolve(
         self,
@@ -347,7 +345,7 @@ class Freezer:
         matches = select.entry_matcher(pattern, ignore_case=ignore_case)
         everything = self._all()
         readable = [backup for backup in everything if backup.status is not Status.DAMAGED]
-        chosen = self._chosen(everything, backups) if _listed(backups) else readable
+        chosen = self._chosen(everything, backups) if listed(backups) else readable
         return (
             (backup, entry) for backup in chosen for entry in self._walk(backup, None, recursive=True) if matches(entry)
         )
@@ -442,11 +440,11 @@ class Freezer:
                 f"backup {found.short_id} is partial: what it lacks could be deleted from the target",
                 hint="look at the plan of a dry run; force allows it",
             )
-        chosen = [os.fsencode(path) for path in _listed(paths)]
+        chosen = [os.fsencode(path) for path in listed(paths)]
         options = RestoreOptions(
             paths=tuple(chosen if inside is None else [*chosen, inside]),
-            include=_texts(include, "include"),
-            exclude=_texts(exclude, "exclude"),
+            include=texts(include, "include"),
+            exclude=texts(exclude, "exclude"),
             overwrite=None if overwrite is None else _member(Overwrite, overwrite, "overwrite"),
             delete=delete,
             layout=_member(Layout, layout, "layout"),
@@ -484,7 +482,7 @@ class Freezer:
             BackupNotFound, AmbiguousError, ConfigurationError, StorageError, Cancelled.
         """
         repository = self._opened()
-        identifiers = _listed(backup)
+        identifiers = listed(backup)
         chosen = [each.id for each in self._chosen(self._all(), identifiers)] if identifiers else []
         operation = self._operation("verify", events, cancel)
         operation.start(backups=chosen, read_data=read_data)
@@ -571,7 +569,7 @@ class Freezer:
 
     def _chosen(self, backups: Sequence[Backup], identifiers: str | Sequence[str]) -> list[Backup]:
         """The backups of some ids, each once, in the order given."""
-        found = [self._choose(backups, identifier, BackupFilter()) for identifier in _listed(identifiers)]
+        found = [self._choose(backups, identifier, BackupFilter()) for identifier in listed(identifiers)]
         return list({backup.id: backup for backup in found}.values())
 
     def _inside(self, selector: str, path: str | bytes | None) -> tuple[Backup, bytes | None]:
@@ -611,7 +609,7 @@ class Freezer:
         damaged = backup.status is Status.DAMAGED  # the engine says what is wrong
         if damaged or (backup.mode == _FILES and not mode_options):  # needs nothing of the mode, it may even be absent
             return restorer.files(target)
-        mode = self._mode(backup.mode, (), (), mode_options)
+        mode = build_mode(self._place.registry, backup.mode, (), (), mode_options)
         secrets = secret_values(mode.options, mode_options or {})
         with self._boundary.around(f"mode {backup.mode!r}", type(mode).__module__, secrets=secrets).guard():
             result = mode.restore(restorer, target)
@@ -619,33 +617,8 @@ class Freezer:
                 raise TypeError(f"restore() returned {type(result).__name__} instead of RestoreResult")
             return result
 
-    def _mode(self, name: str, roots: Sequence[Any], excludes: Sequence[str], values: Mapping[str, Any] | None) -> Mode:
-        from freezer_sdk import plugins
-
-        options = {option.name for option in self._place.registry.load(plugins.MODE, name).options}
-        merged = dict(values or {})
-        for option, given in (("paths", roots), ("excludes", _texts(excludes, "excludes"))):
-            if not given:
-                continue
-            if option not in options:
-                raise ConfigurationError(f"mode {name!r} takes no {option}")
-            if merged.get(option) is not None:
-                raise ConfigurationError(f"{option} are given twice: directly and in the mode's options")
-            merged[option] = tuple(given)
-        return self._place.registry.build(plugins.MODE, name, merged)
-
     def _operation(self, name: str, events: EventHandler | None, cancel: CancelToken | None) -> Operation:
         return Operation(name, events if events is not None else self._events, cancel)
-
-
-def _proposed_name(mode: Mode, roots: Sequence[str | bytes | PathLike[str]]) -> str:
-    if roots:
-        return os.path.basename(os.path.abspath(os.fsdecode(roots[0]))) or "root"
-    name = mode.default_name()
-    if not name:
-        message = f"nothing to back up: mode {mode.name!r} was given no path and proposes no name"
-        raise ConfigurationError(message, hint="name what to back up, or give the backup a name")
-    return name
 
 
 def _not_empty(entries: Iterator[Entry], backup: Backup, path: bytes) -> Iterator[Entry]:
@@ -655,16 +628,6 @@ def _not_empty(entries: Iterator[Entry], backup: Backup, path: bytes) -> Iterato
         yield entry
     if empty:
         raise RestoreError(f"backup {backup.short_id} has no {os.fsdecode(path)!r}")
-
-
-def _listed(values: Any) -> tuple[Any, ...]:
-    return (values,) if isinstance(values, (str, bytes, PathLike)) else tuple(values)
-
-
-def _texts(values: Sequence[str], what: str) -> tuple[str, ...]:
-    if isinstance(values, str):  # a lone text would silently become one item for each letter
-        raise ConfigurationError(f"{what} is a list of texts, not one text")
-    return tuple(values)
 
 
 def _member(kind: type[E], value: str, what: str) -> E:

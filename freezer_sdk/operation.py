@@ -48,6 +48,11 @@ class Operation:
         event = Event(kind="finish", operation=self._name, files=files, bytes=size, added_bytes=added, data=data)
         self._tell(event)
 
+    def finish_backup(self, backup: Backup) -> None:
+        """Tells that a backup was made."""
+        stats, status = backup.stats, str(backup.status)
+        self.finish(files=stats.files, size=stats.bytes, added=stats.added_bytes, id=backup.id, status=status)
+
     def _tell(self, event: Event) -> None:
         handler = self._handler
         if handler is None:
