@@ -6,37 +6,29 @@ import dataclasses
 import os
 import time
 import uuid
-from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
 from freezer_sdk.engines.base import Context
-from freezer_sdk.engines.dedup import control, protocol
-from freezer_sdk.engines.dedup.adopt import adopt_orphans, unclosed_leases
-from freezer_sdk.engines.dedup.catalog import COMMIT, Catalog
+from freezer_sdk.engines.dedup import protocol
+from freezer_sdk.engines.dedup.catalog import Catalog
 from freezer_sdk.engines.dedup.chunker import Chunkers
-from freezer_sdk.engines.dedup.commit import MAX_PROBLEMS, Commit, encode_commit
-from freezer_sdk.engines.dedup.copies import complete_copies
+from freezer_sdk.engines.dedup.commit import MAX_PROBLEMS, Commit
 from freezer_sdk.engines.dedup.handle import Handle
-from freezer_sdk.engines.dedup.index import BlobIndex, PackRows
 from freezer_sdk.engines.dedup.keyring import Role
 from freezer_sdk.engines.dedup.layout import Kind, backup_name, is_backup_id
-from freezer_sdk.engines.dedup.lost import distrust_lost_packs, is_whole
 from freezer_sdk.engines.dedup.page import Content, store_directory
-from freezer_sdk.engines.dedup.reader import BlobReader
 from freezer_sdk.engines.dedup.scan import TreeScan, clock_ns
+from freezer_sdk.engines.dedup.session import WriteSession
 from freezer_sdk.engines.dedup.tree import Owners, TreeReader
 from freezer_sdk.engines.dedup.writer import BlobWriter
 from freezer_sdk.errors import (
     CommandFailed,
     ConfigurationError,
-    FreezerError,
-    LeaseLost,
     ObjectExists,
     RepositoryError,
     SourceError,
     SourceUnreadable,
-    StorageError,
 )
 from freezer_sdk.files import posix
 from freezer_sdk.model import Backup, BackupOptions, BackupStats, Event, Problem, Status
@@ -44,7 +36,6 @@ from freezer_sdk.modes.base import Extras, Protected, Stream, Tree
 
 _EVENT_EVERY = 0.1  # seconds
 _BLOCK = 4 << 20  # bytes read at once
-_MOST_NAMED = 20  # lost packs that are named one by one
 
 
 class BackupRun:
@@ -58,13 +49,11 @@ class BackupRun:
     ) -> None:
         self._handle, self._storage, self._keys = handle, handle.storage, handle.keys
         self._options, self._context = options, context
-        self._catalog = Catalog(handle)
         self._problems: list[Problem] = []
         self._count_problems, self._fatal = 0, False
-        self._set_back = False
         self._started = time.monotonic()
         self._next_event = 0.0
-        self._lease: protocol.Lease | None = None
+        self._session: WriteSession | None = None
         self._scan: TreeScan | None = None
         self._writer: BlobWriter | None = None
         self._before: BackupStats | None = None
@@ -77,68 +66,51 @@ class BackupRun:
         """
         start_ns = clock_ns()
         backup_id, start = _identity(self._options)
-        name = backup_name(start, backup_id)
-        if not self._options.dry_run:
-            self._lease = protocol.Lease.create(self._storage, self._keys, name)
-            complete_copies(self._storage, self._keys)
-        try:
-            self._refuse_known(backup_id)
-            commit = self._store(protected, backup_id, start, start_ns)
-            if self._lease is None:
+        with WriteSession(
+            self._handle,
+            self._context,
+            backup_name(start, backup_id),
+            given=self._options.id is not None,
+            problem=self._problem,
+            dry_run=self._options.dry_run,
+        ) as session:
+            self._session = session
+            self._refuse_known(backup_id, session.catalog)
+            commit = self._store(protected, session, backup_id, start, start_ns)
+            if self._options.dry_run:
                 return dataclasses.replace(commit.backup, dry_run=True)
-            self._commit(name, commit, self._lease)
-            if not self._set_back:
-                self._handle.remember(name)
-            return commit.backup
-        finally:
-            self._end()
-
-    def _end(self) -> None:
-        """Closes what is open. A run that failed leaves an index of what it stored; if it cannot, its lease stays open:
-        that is how the next run knows that there is something to be found."""
-        if self._writer is not None:
-            self._writer.close()
-        if self._lease is None:
-            return
-        if self._writer is not None and self._writer.unindexed:
             try:
-                self._lease.check()
-                self._writer.settle(self._storage.flush)
-            except FreezerError:
-                return
-        self._lease.close()
+                session.commit(commit)
+            except ObjectExists:
+                raise _known(backup_id) from None
+            return commit.backup
 
     # -- steps ---------------------------------------------------------------------------------------------
 
-    def _refuse_known(self, backup_id: str) -> None:
+    def _refuse_known(self, backup_id: str, catalog: Catalog) -> None:
         """A given id must be new here; forgotten backups keep theirs."""
         if self._options.id is None:
             return
-        if any(item.id == backup_id for item in self._catalog.listed(with_forgotten=True)):
+        if any(item.id == backup_id for item in catalog.listed(with_forgotten=True)):
             raise _known(backup_id)
         if backup_id in protocol.forgotten(self._storage, self._keys):
             raise _known(backup_id)
 
-    def _store(self, protected: Protected, backup_id: str, start: datetime, start_ns: int) -> Commit:
-        marks = protocol.read_marks(self._storage, self._keys)
-        sweeps = protocol.read_sweeps(self._storage, self._keys)
-        generation = max(marks.generation, sweeps.generation)
-        warnings = self._handle.look_back(generation=generation)
-        self._set_back = bool(warnings)
-        for problem in warnings:
-            self._problem(problem)
-        # a mark may be damaged, or gone as the last trace of what it condemned: the decisions say it again
-        index = BlobIndex(marks.condemned.union(*(decision.condemned for decision in sweeps.decisions)))
-        reader = BlobReader(self._handle, index)
-        parent = self._parent(protected)
+    def _store(
+        self, protected: Protected, session: WriteSession, backup_id: str, start: datetime, start_ns: int
+    ) -> Commit:
+        session.look()
+        parent = self._parent(protected, session.catalog)
         self._before = None if parent is None else parent.backup.stats
-        reader.load_index(Kind.META)
-        damaged = self._look_for_lost_packs(reader, parent, start)
-        writer = self._writer = self._make_writer(index, reader)
+        session.reader.load_index(Kind.META)
+        damaged = False
+        if self._options.force_read or not self._ran_today(start, session.catalog):
+            damaged = session.lost_packs(parent)
+        writer = self._writer = session.write()
         scan = self._scan = TreeScan(
             writer,
             Chunkers(self._keys.chunker_seed, self._keys.config.chunker_classes),
-            None if parent is None else TreeReader(reader),
+            None if parent is None else TreeReader(session.reader),
             start_ns=start_ns,
             problem=self._problem,
             meter=self,
@@ -146,8 +118,7 @@ class BackupRun:
             force_read=self._options.force_read or damaged,
         )
         root = self._store_sources(protected, scan, parent)
-        self._index_again(reader.rebuilt, writer)
-        writer.finish(self._storage.flush)
+        session.finish()
         self._event("progress")
         trees = [source for source in protected.sources if isinstance(source, Tree)]
         streams = [source for source in protected.sources if isinstance(source, Stream)]
@@ -187,59 +158,21 @@ class BackupRun:
             backup=backup,
             root=root,
             owners=_owners(scan, parent),
-            generation=generation,
-            lease="" if self._lease is None else self._lease.id,
+            generation=session.generation,
+            lease=session.lease,
             indexes=tuple(writer.indexes),
             scan_start_ns=start_ns,
         )
 
-    def _make_writer(self, index: BlobIndex, reader: BlobReader) -> BlobWriter:
-        return BlobWriter(
-            self._handle,
-            index,
-            load_index=lambda: reader.load_index(Kind.DATA),
-            adopted=self._adopt(index, reader),
-            cancel=self._context.cancel,
-            dry_run=self._options.dry_run,
-        )
-
-    def _look_for_lost_packs(self, reader: BlobReader, parent: Commit | None, start: datetime) -> bool:
-        """Once a day: are the packs there that the index names? Gives whether the parent needs one that is not."""
-        if not self._options.force_read and self._ran_today(start):
-            return False
-        reader.load_index(Kind.DATA)
-        lost = distrust_lost_packs(self._storage, reader.index)
-        for name in lost[:_MOST_NAMED]:
-            message = "missing or cut short; what lay there is not used any more, and verify says which backups need it"
-            self._problem(Problem(path=name, kind="lost", message=message, fatal=False))
-        if len(lost) > _MOST_NAMED:
-            message = f"{len(lost) - _MOST_NAMED} more packs are missing or cut short"
-            self._problem(Problem(path="", kind="lost", message=message, fatal=False))
-        return bool(lost) and parent is not None and not is_whole(parent.root, reader)
-
-    def _ran_today(self, start: datetime) -> bool:
+    def _ran_today(self, start: datetime, catalog: Catalog) -> bool:
         if Role.READER not in self._keys.roles:
             return False
-        for commit in self._catalog.visible([], newest_first=True):
+        for commit in catalog.visible([], newest_first=True):
             if commit.backup.time.date() < start.date():
                 break
             if commit.backup.host == self._options.host:
                 return True
         return False
-
-    def _index_again(self, rebuilt: list[PackRows], writer: BlobWriter) -> None:
-        """Packs that no readable index names get into the index of this run."""
-        if rebuilt:
-            writer.index_also(rebuilt)
-            message = f"{len(rebuilt)} packs were in no readable index; they are indexed again"
-            self._problem(Problem(path="index", kind="index", message=message, fatal=False))
-
-    def _adopt(self, index: BlobIndex, reader: BlobReader) -> list[PackRows]:
-        """Packs that a run which died had stored; worth a look only when a lease was never closed."""
-        if self._lease is None or not unclosed_leases(self._storage) - {self._lease.id}:
-            return []
-        reader.load_index(Kind.DATA)
-        return adopt_orphans(self._storage, self._keys, index)
 
     def _store_sources(self, protected: Protected, scan: TreeScan, parent: Commit | None) -> Content:
         trees = [source for source in protected.sources if isinstance(source, Tree)]
@@ -269,37 +202,7 @@ class BackupRun:
         stats = b"".join(row[1] for row in rows)
         return store_directory(names, stats, [row[2] for row in rows], extras, scan.store_meta)
 
-    def _commit(self, name: str, commit: Commit, lease: protocol.Lease) -> None:
-        lease.check()
-        self._context.cancel.check()
-        data = control.seal(self._keys, COMMIT, name, encode_commit(commit), secrecy="data")
-        given = self._options.id is not None  # another run may have the same
-        try:
-            self._storage.put(name, [data], if_absent=given and self._storage.capabilities.conditional_put)
-            self._storage.flush()
-            lease.confirm(commit.generation)
-            lease.check()
-        except ObjectExists:
-            raise _known(commit.backup.id) from None
-        except LeaseLost:
-            if not given:  # a tombstone would keep copies of the same backup out
-                self._hide(commit)
-            raise
-        except StorageError as error:
-            error.hint = (
-                f"backup {commit.backup.short_id} may or may not have been stored: freezer backup list tells; "
-                f"if it is there, freezer backup verify says whether it is whole. {error.hint or ''}"
-            ).strip()
-            raise
-
-    def _hide(self, commit: Commit) -> None:
-        """Hides what may lack something that a sweep deleted: better gone than half good."""
-        if Role.MAINTAINER not in self._keys.roles:
-            return
-        with suppress(StorageError):  # the run has failed in any case, and says so
-            protocol.write_tombstone(self._storage, self._keys, commit.backup.id, reason="lease lost")
-
-    def _parent(self, protected: Protected) -> Commit | None:
+    def _parent(self, protected: Protected, catalog: Catalog) -> Commit | None:
         """The newest backup of the same host and roots, or else of the same host and name.
 
         Only a listing after the lease counts. Who may not read commits reads all files, and stores only what is new.
@@ -310,7 +213,7 @@ class BackupRun:
         wanted = self._options.parent
         paths = {os.fsdecode(root) for root in trees[0].roots}
         best = None
-        for commit in self._catalog.visible([], newest_first=True):
+        for commit in catalog.visible([], newest_first=True):
             backup = commit.backup
             if wanted is not None:
                 if backup.id == wanted:
@@ -325,9 +228,8 @@ class BackupRun:
 
     def tick(self, path: bytes | None) -> None:
         """Cancellation, the lease, and now and then a progress event."""
-        self._context.cancel.check()
-        if self._lease is not None:
-            self._lease.keep()
+        assert self._session is not None
+        self._session.keep()
         now = time.monotonic()
         if now >= self._next_event:
             self._next_event = now + _EVENT_EVERY
