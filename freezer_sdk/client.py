@@ -233,8 +233,16 @@ class Freezer:
         operation.finish_backup(backup)
         return backup
 
+    def _stalled_for(self) -> float:
+        """Seconds since anything moved, while the storage is being waited for; 0 while it is not."""
+        return self._place.activity.stalled_for
+
     def _store(self, subject: Subject, protected: Protected, options: BackupOptions, operation: Operation) -> Backup:
-        """Stores what a mode hands over; also called for one of several repositories that are written at once."""
+        """Stores what a mode hands over; for those who protect one source for several repositories.
+
+        Raises:
+            PluginError, SourceError, StorageError, RepositoryError, Cancelled: nothing was committed.
+        """
         repository = self._opened()
         with subject.calling(self._boundary, protected).guard():
             return repository.backup(protected, replace(options, excludes=tuple(protected.excludes)), operation.context)

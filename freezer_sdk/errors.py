@@ -38,6 +38,7 @@
     │   └── RestoreConflict             conflict           1   the target holds something that must not be replaced
     ├── PolicyRefusal                   policy            14
     ├── Overdue                         overdue           15
+    ├── TargetsFailed                   targets            1   none of several repositories could do it
     └── Cancelled                       cancelled        130
 
     (T): also a Transient: trying again later may succeed.
@@ -298,6 +299,12 @@ class Overdue(FreezerError):
 
     code = "overdue"
     exit_code = 15
+
+
+class TargetsFailed(FreezerError):
+    """None of several repositories could do it, each for a reason of its own; the message has them all."""
+
+    code = "targets"
 
 
 class Cancelled(FreezerError):

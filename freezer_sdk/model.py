@@ -12,6 +12,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from freezer_sdk.errors import FreezerError
+
 Buffer = bytes | bytearray | memoryview
 JSON = Mapping[str, Any]
 
@@ -138,6 +140,63 @@ class Backup:
     def short_id(self) -> str:
         """The first eight digits."""
         return self.id[:8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetResult:
+    """What became of a run in one of several repositories.
+
+    Attributes:
+        location: URL of the storage, without secrets.
+        backup: what was stored, or ``None``.
+        error: why nothing was stored, or ``None``.
+    """
+
+    location: str
+    backup: Backup | None = None
+    error: FreezerError | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupResult:
+    """What a run stored in several repositories under one id.
+
+    Attributes:
+        time: when the run started; the same in all repositories.
+        targets: in the order of the group; one at least has a backup.
+    """
+
+    id: str
+    time: datetime
+    targets: tuple[TargetResult, ...]
+
+    @property
+    def status(self) -> Status:
+        """Complete when every repository has a complete backup."""
+        whole = all(each.backup is not None and each.backup.status is Status.COMPLETE for each in self.targets)
+        return Status.COMPLETE if whole else Status.PARTIAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupBackup:
+    """One backup, and which of several repositories have it.
+
+    Attributes:
+        copies: by location, in the order of the group; one at least.
+    """
+
+    copies: Mapping[str, Backup]
+
+    @property
+    def backup(self) -> Backup:
+        """As the first repository knows it in which it is readable."""
+        readable = (each for each in self.copies.values() if each.status is not Status.DAMAGED)
+        return next(readable, None) or next(iter(self.copies.values()))
+
+    @property
+    def locations(self) -> tuple[str, ...]:
+        """Where it can be read."""
+        return tuple(place for place, each in self.copies.items() if each.status is not Status.DAMAGED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -267,6 +326,169 @@ class VerifyResult:
         return not any(problem.fatal for problem in self.problems)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One file system entry, or one stream, inside a backup.
+
+    Attributes:
+        path: absolute as recorded, raw bytes.
+        mode: permission bits without the type.
+        link_target: raw bytes, for symlinks.
+        xattrs: raw names and values (POSIX ACLs and capabilities among them).
+        link_group: entries of one backup with the same value are hard links of one file.
+        extents: data ranges ``(offset, length)`` of a sparse file, else ``None``.
+        incomplete: content was not read whole.
+        content: opaque name of a file's content: equal within one repository when the content is; ``None``: unknown.
+    """
+
+    path: bytes
+    type: EntryType
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+    user: str | None = None
+    group: str | None = None
+    size: int = 0
+    mtime_ns: int = 0
+    ctime_ns: int = 0
+    inode: int = 0
+    link_target: bytes | None = None
+    link_group: bytes | None = None
+    device: tuple[int, int] | None = None
+    xattrs: tuple[tuple[bytes, bytes], ...] = ()
+    extents: tuple[tuple[int, int], ...] | None = None
+    incomplete: bool = False
+    content: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """A difference between two backups: ``added``, ``removed``, ``content``, ``metadata`` or ``type``."""
+
+    path: bytes
+    kind: str
+    before: Entry | None = None
+    after: Entry | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreOptions:
+    """How a restore behaves.
+
+    Attributes:
+        paths: recorded absolute paths, or paths below the root; empty: everything.
+        include, exclude: gitignore-like patterns on the recorded paths.
+        delete: remove what the target has and the backup has not.
+        inplace: write into existing files instead of renaming whole ones over them.
+        force: allow what a rule refuses (non-empty target, ``delete`` from a partial backup).
+        owner: restore ownership; ``None``: when running as root.
+        numeric_owner: never map owner names.
+    """
+
+    paths: tuple[bytes, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    overwrite: Overwrite | None = None
+    delete: bool = False
+    layout: Layout = Layout.AUTO
+    inplace: bool = False
+    dry_run: bool = False
+    force: bool = False
+    owner: bool | None = None
+    numeric_owner: bool = False
+    sparse: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedAction:
+    """One step of a restore plan: ``create``, ``replace``, ``metadata``, ``delete``, ``skip`` or ``same``."""
+
+    action: str
+    path: bytes
+    size: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreResult:
+    """What a restore did.
+
+    Attributes:
+        problems: fatal ones name every item that is not whole.
+        plan: filled for a dry run.
+    """
+
+    backup: str
+    target: str
+    files: int = 0
+    directories: int = 0
+    others: int = 0
+    bytes: int = 0
+    skipped: int = 0
+    deleted: int = 0
+    duration: float = 0.0
+    problems: tuple[Problem, ...] = ()
+    plan: tuple[PlannedAction, ...] = ()
+
+    @property
+    def status(self) -> Status:
+        """Partial when an item is not whole."""
+        return Status.PARTIAL if any(p.fatal for p in self.problems) else Status.COMPLETE
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyResult:
+    """What a verification looked at, and what it found wrong."""
+
+    backups: int = 0
+    objects: int = 0
+    blobs: int = 0
+    bytes_read: int = 0
+    read_data: bool = False
+    duration: float = 0.0
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Nothing is damaged or missing; there may be warnings."""
+        return not any(problem.fatal for problem in self.problems)
+
+
+class CopyOutcome(StrEnum):
+    """What became of a backup that was to be copied.
+
+    ``present``: it was there already. ``missing``: it is not there yet, and a dry run left it so. ``forgotten``: it was
+    there and was deleted, which copies respect.
+    """
+
+    COPIED = "copied"
+    PRESENT = "present"
+    MISSING = "missing"
+    FORGOTTEN = "forgotten"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyResult:
+    """One backup that was to be copied from one repository to another.
+
+    Attributes:
+        backup: as the source knows it.
+        read_bytes: content read from the source.
+        added_bytes: stored in the target: packs and index.
+        added_raw_bytes: the same content before compression.
+        duration: seconds.
+        error: why it failed.
+    """
+
+    backup: Backup
+    outcome: CopyOutcome
+    read_bytes: int = 0
+    added_bytes: int = 0
+    added_raw_bytes: int = 0
+    duration: float = 0.0
+    error: FreezerError | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class RepositoryInfo:
     """What a repository says about itself."""
@@ -326,10 +548,12 @@ class Event:
         operation: ``backup``, ``restore``, ``verify``...
         files, bytes: done so far. total_*: when known, else ``None``.
         added_bytes: stored so far.
+        target: location of the repository that it concerns, when there are several; else ``None``.
     """
 
     kind: str
     operation: str
+    target: str | None = None
     path: str | None = None
     files: int = 0
     bytes: int = 0

@@ -26,11 +26,12 @@ class Operation:
         cancel: the caller's token.
 
     Attributes:
+        name: of the operation.
         context: for the engine.
     """
 
     def __init__(self, name: str, events: EventHandler | None, cancel: CancelToken | None) -> None:
-        self._name = name
+        self.name = name
         self._handler = events
         self.context = Context(events=self._tell, cancel=cancel if cancel is not None else CancelToken())
 
@@ -41,11 +42,11 @@ class Operation:
             Cancelled.
         """
         self.context.cancel.check()
-        self._tell(Event(kind="start", operation=self._name, data=data))
+        self._tell(Event(kind="start", operation=self.name, data=data))
 
     def finish(self, *, files: int = 0, size: int = 0, added: int = 0, **data: Any) -> None:
         """Tells that the run came to its end."""
-        event = Event(kind="finish", operation=self._name, files=files, bytes=size, added_bytes=added, data=data)
+        event = Event(kind="finish", operation=self.name, files=files, bytes=size, added_bytes=added, data=data)
         self._tell(event)
 
     def finish_backup(self, backup: Backup) -> None:

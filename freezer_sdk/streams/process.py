@@ -8,6 +8,7 @@ import re
 import selectors
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -33,7 +34,7 @@ _URL_PASSWORD = re.compile(r"://[^/@:\s]*:([^/@\s]+)@")
 
 
 class ProcessReader:
-    """Reads what a program writes; a context manager that ends the program when it is left early.
+    """Reads what a program writes; a context manager that ends the program when it is left early, from any thread.
 
     The program runs in a session of its own, so that it and what it starts can be ended together. What it writes to
     its standard error is kept, as far as the last lines go, for the message of a failure.
@@ -62,6 +63,8 @@ class ProcessReader:
         self._secrets = [*secrets, *secrets_in(self._arguments)]
         self._errors = b""
         self._done = False
+        self._left = False
+        self._reading = threading.Lock()
 
     def __enter__(self) -> Self:
         try:
@@ -93,11 +96,17 @@ class ProcessReader:
         """Fills the buffer as far as the output goes; 0 at the end.
 
         Raises:
-            CommandFailed: at the end: the program exited with an error.
+            CommandFailed: at the end: the program exited with an error; or another thread left the context.
         """
+        with self._reading:
+            return self._fill(buffer)
+
+    def _fill(self, buffer: memoryview) -> int:
         filled = 0
         while filled < len(buffer) and not self._done:
-            ready = [key.fileobj for key, _ in self._selector.select()]
+            if self._left:
+                raise CommandFailed(f"{self._name}: {self._arguments[0]} was ended: its output is not wanted any more")
+            ready = [key.fileobj for key, _ in self._selector.select(_POLL)]
             if self._stderr in ready:
                 self._read_errors()
             if self._output in ready:
@@ -141,11 +150,20 @@ class ProcessReader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._left = True
+        alone = self._reading.acquire(blocking=False)
+        if alone:  # what it still writes fails
+            self._close()
+        if self._process.returncode is None:
+            self._end()
+        if not alone:  # somebody waits for what it writes, and sees the end now
+            with self._reading:
+                self._close()
+
+    def _close(self) -> None:
         self._selector.close()
         self._output.close()
         self._stderr.close()
-        if self._process.returncode is None:
-            self._end()
 
     def _end(self) -> None:
         """Ends the program and all that it started."""
