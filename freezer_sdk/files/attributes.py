@@ -92,15 +92,18 @@ class AttributeWriter:
 
     def wanted_owner(self, attributes: Attributes) -> tuple[int, int]:
         """User and group in this system's numbers."""
-        uid, gid = self._uids.get(attributes.uid), self._gids.get(attributes.gid)
+        return self._local_owner(attributes.uid, attributes.gid)
+
+    def _local_owner(self, recorded_uid: int, recorded_gid: int) -> tuple[int, int]:
+        uid, gid = self._uids.get(recorded_uid), self._gids.get(recorded_gid)
         if uid is None:
-            name = self._users.get(attributes.uid) if self._map_names else None
+            name = self._users.get(recorded_uid) if self._map_names else None
             local = self._owners.uid(name) if name else None
-            uid = self._uids[attributes.uid] = attributes.uid if local is None else local
+            uid = self._uids[recorded_uid] = recorded_uid if local is None else local
         if gid is None:
-            name = self._groups.get(attributes.gid) if self._map_names else None
+            name = self._groups.get(recorded_gid) if self._map_names else None
             local = self._owners.gid(name) if name else None
-            gid = self._gids[attributes.gid] = attributes.gid if local is None else local
+            gid = self._gids[recorded_gid] = recorded_gid if local is None else local
         return uid, gid
 
     def apply(
@@ -129,6 +132,25 @@ class AttributeWriter:
             mode = self._set_xattrs(handle, path, extras, mode, owned=owned)
         handle.chmod(mode)
         os.utime(handle.target, ns=(self._now, attributes.mtime))
+
+    def is_plain(self, uid: int, gid: int, inherited: int) -> bool:
+        """Whether a new file has its recorded owner without more ado.
+
+        Args:
+            uid, gid: as recorded.
+            inherited: the group of its directory, which may hand it down.
+        """
+        ours = self._uids.get(uid) == self.uid and self._gids.get(gid) == self.gid == inherited
+        return ours or (inherited == self.gid and self._local_owner(uid, gid) == (self.uid, self.gid))
+
+    def finish(self, fd: int, mode: int, mtime: int) -> None:
+        """Mode and times of a file that has its owner and nothing else.
+
+        Raises:
+            OSError.
+        """
+        os.chmod(fd, mode & 0o7777)
+        os.utime(fd, ns=(self._now, mtime))
 
     def _own(self, handle: OpenHandle, path: bytes, attributes: Attributes, has: tuple[int, int] | None) -> bool:
         """Sets the owner if allowed; whether the entry has its recorded owner now."""

@@ -11,17 +11,19 @@ from freezer_sdk.errors import RestoreConflict, RestoreError
 from freezer_sdk.files import posix
 from freezer_sdk.files.attributes import AttributeWriter, Item, OpenHandle, PinnedHandle
 from freezer_sdk.files.failures import explain
-from freezer_sdk.files.folders import Folder, Workspace
+from freezer_sdk.files.folders import Folder, Workspace, is_plain_name
 from freezer_sdk.files.nodes import make_node
 from freezer_sdk.files.report import Reporter
-from freezer_sdk.files.writer import FileWriter, data_ranges, write_all, write_sparse
+from freezer_sdk.files.writer import FileWriter, data_ranges, write_all, write_at, write_sparse
 from freezer_sdk.model import Buffer, RestoreOptions
-from freezer_sdk.modes.base import FLAG_HARDLINK
+from freezer_sdk.modes.base import FLAG_HARDLINK, Attributes
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _IN_PLACE = os.O_WRONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC
 _NO_LINKS = (errno.EPERM, errno.EMLINK, errno.EXDEV, *posix.NOT_SUPPORTED)
 _COPY = 1 << 20
+
+StatRow = tuple[int, int, int, int, int, int, int, int]
 
 
 class EntryWriter:
@@ -51,10 +53,11 @@ class EntryWriter:
             return
         worker = self._workspace.worker()
         folder, name = worker.locate(path)
-        temporary = worker.temporary()
+        temporary = worker.scratch
+        there = folder.fd
         try:
             ranges = data_ranges(item.extras, item.attributes.size) if item.extras else None
-            fd = os.open(temporary, _CREATE, 0o600, dir_fd=folder.fd)
+            fd = os.open(temporary, _CREATE, 0o600, dir_fd=there)
             try:
                 if ranges is not None and self._options.sparse:
                     os.ftruncate(fd, item.attributes.size)
@@ -64,11 +67,45 @@ class EntryWriter:
                 self._attributes.apply(OpenHandle(fd), path, item, has=self._new(folder), existed=folder.default_acl)
             finally:
                 os.close(fd)
-            os.rename(temporary, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+            os.rename(temporary, name, src_dir_fd=there, dst_dir_fd=there)
         except BaseException as error:
             _discard(folder, temporary)
             if isinstance(error, (OSError, ValueError)):
                 raise self._explain(path, error) from error
+            raise
+
+    def write_new(self, directory: bytes, name: bytes, row: StatRow, data: Buffer) -> None:
+        """As :meth:`write_file`, for what most files are: in a directory of this restore, without extras.
+
+        Args:
+            row: unpacked :data:`~freezer_sdk.modes.base.STAT`.
+
+        Raises:
+            RestoreError.
+        """
+        if self._dry_run or self._options.inplace or not is_plain_name(name):
+            self.write_file(_join(directory, name), Item(Attributes(*row), ()), data)
+            return
+        worker = self._workspace.worker()
+        folder = worker.folders.get(directory)
+        there, temporary, attributes = folder.fd, worker.scratch, self._attributes
+        try:
+            fd = os.open(temporary, _CREATE, 0o600, dir_fd=there)
+            try:
+                if (size := len(data)) and os.write(fd, data) != size:
+                    write_at(fd, data, 0)  # rarely less than all is taken, or there is an error to tell
+                if attributes.is_plain(row[1], row[2], folder.gid) and not folder.default_acl:
+                    attributes.finish(fd, row[0], row[5])
+                else:
+                    path, item = _join(directory, name), Item(Attributes(*row), ())
+                    attributes.apply(OpenHandle(fd), path, item, has=self._new(folder), existed=folder.default_acl)
+            finally:
+                os.close(fd)
+            os.rename(temporary, name, src_dir_fd=there, dst_dir_fd=there)
+        except BaseException as error:
+            _discard(folder, temporary)
+            if isinstance(error, (OSError, ValueError)):
+                raise self._explain(_join(directory, name), error) from error
             raise
 
     def open_file(self, path: bytes, item: Item) -> FileWriter:
@@ -241,6 +278,10 @@ class EntryWriter:
 
     def _explain(self, path: bytes, error: OSError | ValueError) -> RestoreError:
         return explain(path, self._workspace.path, error)
+
+
+def _join(directory: bytes, name: bytes) -> bytes:
+    return directory + b"/" + name if directory else name
 
 
 def _discard(folder: Folder, temporary: bytes) -> None:

@@ -47,6 +47,11 @@ def check_name(name: bytes, path: bytes) -> None:
         raise UnsafePath(f"the backup holds an unsafe path: {os.fsdecode(path)!r}")
 
 
+def is_plain_name(name: bytes) -> bool:
+    """Whether a name stays in its directory."""
+    return not (b"/" in name or b"\0" in name or name in _NO_NAMES)
+
+
 class Folders:
     """The directories that one thread uses; a few stay open.
 
@@ -59,6 +64,8 @@ class Folders:
         self._root = root
         self._fresh = fresh
         self._open: OrderedDict[bytes, Folder] = OrderedDict()
+        self._last_path: bytes | None = None
+        self._last = root
 
     def get(self, path: bytes) -> Folder:
         """The directory at a path relative to the target.
@@ -68,19 +75,30 @@ class Folders:
             RestoreConflict: a part of the path is no directory.
             RestoreError: it is not there, or cannot be opened.
         """
+        if path == self._last_path:
+            return self._last
+        if not path:
+            return self._root
         found = self._open.get(path)
         if found is not None:
             self._open.move_to_end(path)
+            self._last_path, self._last = path, found
             return found
-        if not path:
-            return self._root
         missing = []
         above, current = path, None
         while above and current is None:
             missing.append(above)
             above = above.rpartition(b"/")[0]
             current = self._open.get(above)
+        if current is not None:
+            self._open.move_to_end(above)  # a directory is kept for as long as something below it is used
         folder = current or self._root
+        if len(missing) > 1:
+            for part in missing:
+                check_name(part[part.rfind(b"/") + 1 :], part)
+            fd = posix.open_beneath(folder.fd, path[len(above) + 1 :] if above else path)
+            if fd is not None:
+                return self._keep(path, fd)
         for part in reversed(missing):
             folder = self._enter(folder, part)
         return folder
@@ -92,23 +110,33 @@ class Folders:
             fd = os.open(name, _FLAGS, dir_fd=above.fd)
         except OSError as error:
             raise _explained(above, name, path, error) from error
+        return self._keep(path, fd)
+
+    def _keep(self, path: bytes, fd: int) -> Folder:
         folder = open_folder(fd, fresh=path in self._fresh)
-        self._open[path] = folder
+        self._open[path] = self._last = folder
+        self._last_path = path
         if len(self._open) > _KEPT_OPEN:
             os.close(self._open.popitem(last=False)[1].fd)
         return folder
 
     def close(self) -> None:
         """Closes all but the target itself."""
+        self._last_path = None
         while self._open:
             os.close(self._open.popitem()[1].fd)
 
 
 class Worker:
-    """What one thread keeps: open directories and a source of temporary names."""
+    """What one thread keeps: open directories and a source of temporary names.
+
+    Attributes:
+        scratch: a temporary name for what the thread finishes before it begins the next.
+    """
 
     def __init__(self, folders: Folders, prefix: bytes) -> None:
         self.folders = folders
+        self.scratch = prefix
         self._prefix = prefix
         self._count = 0
 
@@ -123,9 +151,10 @@ class Worker:
         Raises:
             RestoreError: as :meth:`Folders.get`.
         """
-        parent, _, name = path.rpartition(b"/")
+        at = path.rfind(b"/")
+        name = path[at + 1 :]
         check_name(name, path)
-        return self.folders.get(parent), name
+        return self.folders.get(path[:at] if at > 0 else b""), name
 
 
 class Workspace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import stat
 import sys
@@ -37,6 +38,8 @@ HAS_XATTRS = hasattr(os, "listxattr")
 NOT_SUPPORTED = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _NO_ATTRIBUTE = frozenset({errno.ENODATA, getattr(errno, "ENOATTR", errno.ENODATA)})
 _MOST_EXTENTS = 65536
+_OPENAT2 = 437
+_RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x04, 0x08
 
 
 def effective_user() -> tuple[int, int]:
@@ -110,6 +113,34 @@ def entry_path(dir_fd: int | None, name: bytes) -> bytes | None:
     if not sys.platform.startswith("linux"):
         return None
     return b"/proc/self/fd/%d/%s" % (dir_fd, name)
+
+
+def open_beneath(dir_fd: int, path: bytes) -> int | None:
+    """A descriptor on a directory several levels down, by one call that follows no symbolic link on the way.
+
+    Returns:
+        ``None`` where the system has no such call, or when it fails: going step by step says why.
+    """
+    open_how = _open_how()
+    if open_how is None:
+        return None
+    fd = open_how(dir_fd, path)
+    return fd if fd >= 0 else None
+
+
+@functools.cache
+def _open_how() -> Callable[[int, bytes], int] | None:
+    """Linux's openat2, which the C library does not wrap; its number is the same on every architecture."""
+    if not sys.platform.startswith("linux"):
+        return None
+    import ctypes
+
+    syscall = ctypes.CDLL(None).syscall
+    syscall.restype = ctypes.c_long
+    number = ctypes.c_long(_OPENAT2)
+    how = (ctypes.c_uint64 * 3)(READ_DIRECTORY | O_NOFOLLOW, 0, _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS)
+    size = ctypes.c_size_t(ctypes.sizeof(how))
+    return lambda dir_fd, path: syscall(number, dir_fd, path, how, size)
 
 
 def pin(dir_fd: int, name: bytes) -> int:

@@ -224,6 +224,10 @@ class RestoreTarget(EntryWriter):
 
     # -- decisions -----------------------------------------------------------------------------------------
 
+    def made(self, directory: bytes) -> bool:
+        """Whether this restore made a directory, so that nothing can be in the way of what it holds."""
+        return directory in self._fresh
+
     def decide(self, path: bytes, item: Item) -> Decision:
         """What to do with an entry that is no directory, by the overwrite policy.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from freezer_sdk.engines.dedup.layout import MAX_BLOB
@@ -38,6 +39,8 @@ class Content(NamedTuple):
 
 
 EMPTY = Content(0, b"")
+_make_content = partial(tuple.__new__, Content)  # these two without a call of Python code: there are millions of them
+_make_attributes = partial(tuple.__new__, Attributes)
 
 Store = Callable[[bytes], bytes]
 """Stores a meta blob, gives its id."""
@@ -115,9 +118,11 @@ class Page:
     Attributes:
         names_column: names joined by NUL.
         stats: :data:`~freezer_sdk.modes.base.STAT` rows.
+        counts: one byte an entry: depth and number of ids of its content.
+        ids: of all contents, joined.
     """
 
-    __slots__ = ("_contents", "_counts", "_extras", "_facts", "_ids", "_names", "count", "names_column", "stats")
+    __slots__ = ("_contents", "_extras", "_facts", "_names", "count", "counts", "ids", "names_column", "stats")
 
     def __init__(self, data: bytes) -> None:
         """Parses a page.
@@ -135,12 +140,12 @@ class Page:
         self.names_column = data[_HEAD.size : at]
         self.stats = data[at : at + STAT.size * count]
         at += STAT.size * count
-        self._counts = data[at : at + count]
+        self.counts = data[at : at + count]
         at += count
-        total = 32 * sum(byte & 15 for byte in self._counts)
+        total = 32 * sum(byte & 15 for byte in self.counts)
         if at + total + extras != len(data):
             raise IntegrityError("a directory page does not add up")
-        self._ids = data[at : at + total]
+        self.ids = data[at : at + total]
         self._extras = data[at + total :]
         self._names: list[bytes] | None = None
         self._contents: list[Content] | None = None
@@ -164,17 +169,29 @@ class Page:
         """Content references, in the order of the names."""
         if self._contents is None:
             found = []
-            at = 0
-            for byte in self._counts:
+            ids, at = self.ids, 0
+            for byte in self.counts:
+                if not byte:
+                    found.append(EMPTY)
+                    continue
                 end = at + 32 * (byte & 15)
-                found.append(Content(byte >> 4, self._ids[at:end]) if byte else EMPTY)
+                found.append(_make_content((byte >> 4, ids[at:end])))
                 at = end
             self._contents = found
         return self._contents
 
+    @property
+    def types(self) -> bytes:
+        """One byte an entry: what kind it is, in the highest four bits as ``stat`` numbers kinds."""
+        return self.stats[1 :: STAT.size]
+
     def attributes(self) -> list[Attributes]:
         """Unpacked stats."""
-        return [Attributes._make(row) for row in STAT.iter_unpack(self.stats)]
+        return list(map(_make_attributes, STAT.iter_unpack(self.stats)))
+
+    def attributes_of(self, number: int) -> Attributes:
+        """One unpacked row."""
+        return Attributes(*STAT.unpack_from(self.stats, STAT.size * number))
 
     def extras(self) -> dict[int, list[tuple[int, bytes]]]:
         """Optional facts by number of the entry.

@@ -164,13 +164,17 @@ class BlobReader:
         """A page or list."""
         return self.get(Kind.META, blob)
 
+    def is_named(self, kind: Kind, blob: bytes, data: bytes | memoryview) -> bool:
+        """Whether content is what its id says."""
+        return blob_id(self._hash_keys[kind], data) == blob
+
     def check(self, kind: Kind, blob: bytes, data: bytes | memoryview, place: Place) -> None:
         """Compares content with its name.
 
         Raises:
             IntegrityError: another content.
         """
-        if len(data) != place.length or blob_id(self._hash_keys[kind], data) != blob:
+        if len(data) != place.length or not self.is_named(kind, blob, data):
             raise IntegrityError(f"{pack_name(kind, place.pack)}: a blob's content is not what its id says")
 
     def segment(self, place: Place) -> OpenSegment:

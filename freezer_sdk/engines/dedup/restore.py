@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from queue import Empty, SimpleQueue
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.dedup.commit import Commit
@@ -18,12 +20,12 @@ from freezer_sdk.engines.dedup.index import BlobIndex, Place
 from freezer_sdk.engines.dedup.layout import Kind
 from freezer_sdk.engines.dedup.page import content_ids
 from freezer_sdk.engines.dedup.reader import BlobReader
-from freezer_sdk.engines.dedup.select import Selection
-from freezer_sdk.engines.dedup.tree import Node, TreeReader, get_extra, not_descended, split_extents
+from freezer_sdk.engines.dedup.select import Leaves, Selection
+from freezer_sdk.engines.dedup.tree import Node, TreeReader, get_extra, nodes_of, not_descended, split_extents
 from freezer_sdk.errors import IntegrityError, RestoreError
 from freezer_sdk.files.target import Decision, FileWriter, Item, RestoreTarget, TargetUnusable
 from freezer_sdk.model import Buffer, Event, Problem, RestoreOptions, RestoreResult
-from freezer_sdk.modes.base import FLAG_INCOMPLETE, Extra
+from freezer_sdk.modes.base import FLAG_INCOMPLETE, STAT, Extra
 from freezer_sdk.streams.pool import WorkerPool
 
 _PLANNED_BLOBS = 131_072  # at most, before they are fetched: about 40 MB; content that occurs twice is fetched once
@@ -31,6 +33,9 @@ _PLANNED_FILES = 256  # of several blobs, since they may all be open at once
 _SMALL = 1 << 20  # files of one blob up to this size are written in one go
 _EVENT_EVERY = 0.1  # seconds
 _TICK_AFTER = 32  # entries
+_ONE_BLOB = 1  # depth 0, one id
+_REGULAR = stat.S_IFREG >> 12
+_FLAGS_AND_SIZE, _AT_FLAGS = struct.Struct("<IQ"), 12  # of a row of STAT
 _WAIT = 0.5  # seconds between looks at errors and cancellation
 
 
@@ -47,13 +52,19 @@ class _File:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
+_Quick = tuple[Leaves, int, int, int, int]
+"""A small file of one blob that nothing is special about: its page, its number there, where its id lies among the
+page's, where the blob starts in its segment, and its length. Plain, since there may be very many."""
+
+
 class _Small(NamedTuple):
-    """A file of one blob."""
+    """A small file of one blob."""
 
     path: bytes
     item: Item
     blob: bytes
-    place: Place
+    start: int
+    length: int
 
 
 class _Piece(NamedTuple):
@@ -65,17 +76,21 @@ class _Piece(NamedTuple):
     ranges: list[tuple[int, int, int]]
 
 
+_Segment = tuple[bytes, int, int]
+"""Its pack, offset and stored length."""
+
+
 @dataclass(slots=True)
 class _Batch:
     """What is planned and not yet fetched, by segment."""
 
-    segments: dict[tuple[bytes, int], list[_Small | _Piece]] = field(default_factory=dict)
+    segments: dict[_Segment, list[Any]] = field(default_factory=dict)
     blobs: int = 0
     files: int = 0
 
 
-_Pieces = list[_Small | _Piece]
-_Fetched = tuple[list[_Small], memoryview | IntegrityError]
+_Content = memoryview | IntegrityError
+_Fetched = tuple[_Segment, list[_Small | _Quick], _Content]
 
 
 class Restore:
@@ -91,6 +106,7 @@ class Restore:
         self._blobs = BlobReader(handle, BlobIndex())
         self._trees = TreeReader(self._blobs)
         self._problems: list[Problem] = []
+        self._dry_run = options.dry_run
         threads = handle.settings.threads or os.cpu_count() or 2
         self._ahead = max(2, threads, handle.settings.queue_size >> 20)
         self._pool = WorkerPool("freezer-restore", threads=threads, budget=self._ahead, cancel=context.cancel)
@@ -124,8 +140,13 @@ class Restore:
         ) as target:
             self._target = target
             try:
-                for place, node, names in selection.entries(self._problem):
-                    self._entry(place, node, names)
+                for found in selection.entries(self._problem):
+                    if isinstance(found, Leaves):
+                        self._tick(found.directory, len(found.numbers))
+                        self._leaves(found)
+                    else:
+                        self._tick(found[0], 1)
+                        self._entry(*found)
                 self._fetch_all()
             finally:
                 self._pool.close()
@@ -146,11 +167,14 @@ class Restore:
 
     # -- entries -------------------------------------------------------------------------------------------
 
-    def _entry(self, path: bytes, node: Node | None, names: frozenset[bytes] | None) -> None:
-        self._entries += 1
-        if not self._entries % _TICK_AFTER:
+    def _tick(self, path: bytes, entries: int) -> None:
+        self._entries += entries
+        if self._entries >= _TICK_AFTER:
+            self._entries = 0
             self._context.cancel.check()
             self._progress(path)
+
+    def _entry(self, path: bytes, node: Node | None, names: frozenset[bytes] | None) -> None:
         if node is None:
             self._target.implied_directory(path)
             return
@@ -166,6 +190,37 @@ class Restore:
             raise
         except (RestoreError, IntegrityError, OSError) as error:
             self._fail(path, error)
+
+    def _leaves(self, leaves: Leaves) -> None:
+        """Plans the files of a page; those that nothing is special about, as most are, without taking them apart."""
+        page = leaves.page
+        stats, ids, facts = page.stats, page.ids, page.extras()
+        quick = not self._dry_run and self._target.made(leaves.directory)
+        types, counts = page.types, page.counts
+        starts = list(accumulate([32 * (count & 15) for count in counts], initial=0))
+        files = total = 0
+        for number in leaves.numbers:
+            at = starts[number]
+            if quick and counts[number] == _ONE_BLOB and types[number] >> 4 == _REGULAR and number not in facts:
+                flags, size = _FLAGS_AND_SIZE.unpack_from(stats, STAT.size * number + _AT_FLAGS)
+                if size <= _SMALL and not flags & FLAG_INCOMPLETE:
+                    place = self._place(ids[at : at + 32])
+                    if place is not None and place.length == size:
+                        files += 1
+                        total += size
+                        self._plan(self._small, place, (leaves, number, at, place.start, size))
+                        continue
+            (node,) = nodes_of(page, (number,))
+            self._entry(_below(leaves.directory, node.name), node, None)
+        self._counts["files"] += files
+        self._counts["bytes"] += total
+
+    def _place(self, blob: bytes) -> Place | None:
+        """Where a blob lies; ``None``: nowhere, which is told when its file has its turn."""
+        try:
+            return self._blobs.place(Kind.DATA, blob)
+        except IntegrityError:
+            return None
 
     def _leaf(self, path: bytes, node: Node, item: Item, kind: int) -> None:
         group = get_extra(node.extras, Extra.LINK_GROUP) if node.extras else None
@@ -201,7 +256,7 @@ class Restore:
                 return
         self._counts["files"] += 1
         self._counts["bytes"] += node.attributes.size
-        if self._options.dry_run:
+        if self._dry_run:
             return
         if not node.content.ids:
             if node.attributes.size and get_extra(node.extras, Extra.EXTENTS) is None:
@@ -215,7 +270,7 @@ class Restore:
         if node.content.depth == 0 and len(node.content.ids) == 32 and node.attributes.size <= _SMALL:
             place = self._blobs.place(Kind.DATA, node.content.ids)
             if place.length == node.attributes.size:
-                self._plan(self._small, _Small(path, item, node.content.ids, place))
+                self._plan(self._small, place, _Small(path, item, node.content.ids, place.start, place.length))
                 return
         file = _File(path, item)
         self._large.files += 1
@@ -223,19 +278,19 @@ class Restore:
             for piece in self._pieces(file, node):
                 with file.lock:
                     file.missing += 1
-                self._plan(self._large, piece)
+                self._plan(self._large, piece.place, piece)
         except IntegrityError as error:
             self._file_failed(file, error)
         finally:
             self._planned(file)
 
-    def _plan(self, batch: _Batch, piece: _Small | _Piece) -> None:
-        place = piece.place
-        key = (place.pack, place.offset)
+    def _plan(self, batch: _Batch, place: Place, piece: _Small | _Quick | _Piece) -> None:
+        key = (place.pack, place.offset, place.stored)
         pieces = batch.segments.get(key)
         if pieces is None:
-            pieces = batch.segments[key] = []
-        pieces.append(piece)
+            batch.segments[key] = [piece]
+        else:
+            pieces.append(piece)
         batch.blobs += 1
         if batch.blobs >= _PLANNED_BLOBS or batch.files >= _PLANNED_FILES:
             self._fetch(batch)
@@ -266,7 +321,7 @@ class Restore:
 
     def _finish_batch_for(self, path: bytes) -> None:
         """A hard link needs its first name to be there."""
-        if not self._options.dry_run and not self._target.exists(path):
+        if not self._dry_run and not self._target.exists(path):
             self._fetch_all()
 
     # -- content -------------------------------------------------------------------------------------------
@@ -275,10 +330,11 @@ class Restore:
         segments, batch.segments = batch.segments, {}
         batch.blobs = batch.files = 0
         for key, pieces in segments.items():  # in the order of the tree: few files are open at once
+            large, small = ([], pieces) if batch is self._small else (pieces, self._small.segments.pop(key, []))
             while self._under_way >= self._ahead:
                 self._write_next()
             self._under_way += 1
-            self._pool.submit(self._read_segment, [*pieces, *self._small.segments.pop(key, ())])
+            self._pool.submit(self._read_segment, key, large, small)
             self._progress(None)
 
     def _fetch_all(self) -> None:
@@ -287,25 +343,21 @@ class Restore:
         while self._under_way:
             self._write_next()
 
-    def _read_segment(self, pieces: _Pieces) -> None:
+    def _read_segment(self, key: _Segment, large: list[_Piece], small: list[_Small | _Quick]) -> None:
         """On a thread: the content of a segment; its pieces of large files are written at once."""
-        segment: memoryview | IntegrityError
+        segment: _Content
         try:
-            segment = memoryview(self._blobs.segment(pieces[0].place).raw)
+            segment = memoryview(self._blobs.segment(Place(Kind.DATA, *key, 0, 0)).raw)
         except IntegrityError as error:
             segment = error
-        small = []
-        for piece in pieces:
-            if isinstance(piece, _Small):
-                small.append(piece)
-            else:
-                self._write_piece(piece, segment)
-        self._fetched.put((small, segment))
+        for piece in large:
+            self._write_piece(piece, segment)
+        self._fetched.put((key, small, segment))
 
-    def _write_piece(self, piece: _Piece, segment: memoryview | IntegrityError) -> None:
+    def _write_piece(self, piece: _Piece, segment: _Content) -> None:
         file = piece.file
         try:
-            self._write(piece, memoryview(self._content(piece, segment)))
+            self._write(piece, memoryview(self._content(piece.blob, piece.place, segment)))
         except TargetUnusable:
             raise
         except (IntegrityError, RestoreError, OSError) as error:
@@ -316,21 +368,20 @@ class Restore:
         if done:
             self._close(file)
 
-    def _content(self, piece: _Small | _Piece, segment: memoryview | IntegrityError) -> Buffer:
-        """What a piece holds, from another place if the segment is damaged.
+    def _content(self, blob: bytes, place: Place, segment: _Content) -> Buffer:
+        """A blob of a segment, from another place if it is damaged here.
 
         Raises:
             IntegrityError: no place is whole.
         """
-        place = piece.place
         try:
             if isinstance(segment, IntegrityError):
                 raise segment
             data = segment[place.start : place.start + place.length]
-            self._blobs.check(Kind.DATA, piece.blob, data, place)
+            self._blobs.check(Kind.DATA, blob, data, place)
             return data
         except IntegrityError as error:
-            return self._blobs.elsewhere(Kind.DATA, piece.blob, place, error)
+            return self._blobs.elsewhere(Kind.DATA, blob, place, error)
 
     def _write_next(self) -> None:
         """Waits for a segment and writes what it holds.
@@ -340,21 +391,32 @@ class Restore:
         """
         while True:
             try:
-                pieces, segment = self._fetched.get(timeout=_WAIT)
+                key, pieces, segment = self._fetched.get(timeout=_WAIT)
                 break
             except Empty:
                 self._context.cancel.check()
                 self._pool.check()
         self._under_way -= 1
         self._context.cancel.check()
+        write, is_named, unpack = self._target.write_new, self._blobs.is_named, STAT.unpack_from
+        raw = b"" if isinstance(segment, IntegrityError) else segment
+        data: Buffer
         for piece in pieces:
             try:
-                self._target.write_file(piece.path, piece.item, self._content(piece, segment))
+                if isinstance(piece, _Small):
+                    place = Place(Kind.DATA, *key, piece.start, piece.length)
+                    self._target.write_file(piece.path, piece.item, self._content(piece.blob, place, segment))
+                    continue
+                (directory, page, _numbers), number, at, start, length = piece
+                blob, data = page.ids[at : at + 32], raw[start : start + length]
+                if not is_named(Kind.DATA, blob, data):
+                    data = self._content(blob, Place(Kind.DATA, *key, start, length), segment)
+                write(directory, page.names[number], unpack(page.stats, STAT.size * number), data)
             except TargetUnusable:
                 raise
             except (IntegrityError, RestoreError, OSError) as error:
-                self._lost.append(piece.item.attributes.size)
-                self._fail(piece.path, error)
+                self._lost.append(piece[-1])
+                self._fail(_path_of(piece), error)
 
     def _write(self, piece: _Piece, data: memoryview) -> None:
         file = piece.file
@@ -427,3 +489,14 @@ class Restore:
                 total_bytes=None if self._options.paths else stats.bytes,
             )
         )
+
+
+def _path_of(piece: _Small | _Quick) -> bytes:
+    if isinstance(piece, _Small):
+        return piece.path
+    return _below(piece[0].directory, piece[0].page.names[piece[1]])
+
+
+def _below(directory: bytes, name: bytes) -> bytes:
+    """A path below the target; the target itself is the empty one."""
+    return directory + b"/" + name if directory else name

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from freezer_sdk.engines.dedup.commit import Commit
-from freezer_sdk.engines.dedup.page import Content
-from freezer_sdk.engines.dedup.tree import Node, TreeReader, check_name, join
+from freezer_sdk.engines.dedup.page import Content, Page
+from freezer_sdk.engines.dedup.tree import Node, TreeReader, join, nodes_of
 from freezer_sdk.errors import IntegrityError, RestoreConflict, RestoreError
 from freezer_sdk.files.patterns import Filter
 from freezer_sdk.model import Layout, Problem, RestoreOptions
@@ -18,6 +19,30 @@ Selected = tuple[bytes, Node | None, frozenset[bytes] | None]
 """Path below the target; the entry, or ``None`` for a directory that is only implied; all names in a directory."""
 
 _INSIDE, _LEADS, _OUTSIDE = 0, 1, 2
+_DIRECTORY = stat.S_IFDIR >> 12
+
+
+class Leaves(NamedTuple):
+    """What is chosen of a page and is no directory.
+
+    Attributes:
+        directory: its path below the target.
+        numbers: of the entries in the page, ascending.
+    """
+
+    directory: bytes
+    page: Page
+    numbers: Sequence[int]
+
+
+@dataclass(slots=True)
+class _Open:
+    """A directory on the way down, when everything below is chosen."""
+
+    recorded: bytes
+    target: bytes
+    pages: Iterator[Page]
+    directories: Iterator[Node] = field(default_factory=lambda: iter(()))
 
 
 @dataclass(slots=True)
@@ -35,9 +60,7 @@ class Selection:
 
     def __init__(self, commit: Commit, trees: TreeReader, options: RestoreOptions) -> None:
         self._commit, self._trees, self._options = commit, trees, options
-        self._roots = list(trees.nodes(commit.root))
-        for root in self._roots:
-            check_name(root.name, top=True)
+        self._roots = list(trees.nodes(commit.root, top=True))
         self._filter = Filter(options.include, options.exclude)
         self._wanted = [self._resolve(path) for path in options.paths]
         found = self.roots
@@ -87,8 +110,8 @@ class Selection:
         leads = any((wanted.rstrip(b"/") + b"/").startswith(inside) for wanted in self._wanted)
         return _LEADS if leads else _OUTSIDE
 
-    def entries(self, problem: Callable[[Problem], None]) -> Iterator[Selected]:
-        """Everything that was chosen.
+    def entries(self, problem: Callable[[Problem], None]) -> Iterator[Selected | Leaves]:
+        """Everything that was chosen, one by one or, where nothing is left out, page by page.
 
         Args:
             problem: told of directories that are damaged; what lies beside them still comes.
@@ -117,7 +140,50 @@ class Selection:
             else:
                 place = b"" if stat.S_ISDIR(root.attributes.mode) else root.name.rpartition(b"/")[2]
             implied.add(place)
-            yield from self._below(root, place, above, problem)
+            if self._wanted or self._filter:
+                yield from self._below(root, place, above, problem)
+            else:
+                yield from above
+                yield from self._all_of(root, place, problem)
+
+    def _all_of(self, root: Node, place: bytes, problem: Callable[[Problem], None]) -> Iterator[Selected | Leaves]:
+        """A root and all that lies below it, page by page."""
+        yield self._one(root, place, root.name, problem)
+        stack: list[_Open] = []
+        if stat.S_ISDIR(root.attributes.mode):
+            stack.append(_Open(root.name, place, self._trees.checked_pages(root.content)))
+        while stack:
+            level = stack[-1]
+            node = next(level.directories, None)
+            if node is not None:
+                recorded = join(level.recorded, node.name)
+                target = level.target + b"/" + node.name if level.target else node.name
+                yield self._one(node, target, recorded, problem)
+                if node.content.ids:
+                    stack.append(_Open(recorded, target, self._trees.checked_pages(node.content)))
+                continue
+            try:
+                page = next(level.pages, None)
+                if page is None:
+                    stack.pop()
+                    continue
+                page.extras()
+            except IntegrityError as error:
+                problem(Problem(path=os.fsdecode(level.recorded), kind="damaged", message=str(error)))
+                stack.pop()
+                continue
+            directories: list[int] = []
+            leaves: list[int] = []
+            for number, kind in enumerate(page.types):
+                (directories if kind >> 4 == _DIRECTORY else leaves).append(number)
+            if leaves:
+                yield Leaves(level.target, page, leaves)
+            if directories:
+                level.directories = nodes_of(page, directories)
+
+    def _one(self, node: Node, target: bytes, recorded: bytes, problem: Callable[[Problem], None]) -> Selected:
+        is_directory = stat.S_ISDIR(node.attributes.mode)
+        return target, node, self._names(node.content, recorded, problem) if is_directory else None
 
     def _refuse_overlaps(self) -> None:
         if self._layout is not Layout.CONTENT or len(self._roots) < 2:
@@ -137,7 +203,6 @@ class Selection:
     def _below(
         self, root: Node, place: bytes, above: list[Selected], problem: Callable[[Problem], None]
     ) -> Iterator[Selected]:
-        everything = not self._wanted and not self._filter
         top = _Level(b"", b"", iter((root,)), None)
         stack = [top]
         while stack:
@@ -151,22 +216,16 @@ class Selection:
                 stack.pop()
                 continue
             first = level is top
-            check_name(node.name, top=first)
-            recorded = node.name if first else join(level.recorded, node.name)
             target = place if first else (level.target + b"/" + node.name if level.target else node.name)
             is_directory = stat.S_ISDIR(node.attributes.mode)
-            chosen = True
-            if not everything:
-                relation = self._relation(recorded)
-                if relation == _OUTSIDE or (is_directory and not self._filter.enters(recorded, root=root.name)):
-                    continue
-                chosen = relation == _INSIDE and self._filter.chooses(
-                    recorded, is_directory=is_directory, root=root.name
-                )
+            recorded = node.name if first else join(level.recorded, node.name)
+            relation = self._relation(recorded)
+            if relation == _OUTSIDE or (is_directory and not self._filter.enters(recorded, root=root.name)):
+                continue
+            chosen = relation == _INSIDE and self._filter.chooses(recorded, is_directory=is_directory, root=root.name)
             if not is_directory:
                 if chosen:
-                    if above or not everything:
-                        yield from self._release(stack, above)
+                    yield from self._release(stack, above)
                     yield target, node, None
                 continue
             names = self._names(node.content, recorded, problem) if chosen else None

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import stat
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+from operator import lt
 from typing import NamedTuple
 
 from freezer_sdk.engines.dedup.page import Content, Page, content_ids
@@ -37,6 +40,9 @@ class Node(NamedTuple):
     extras: Extras
 
 
+_make_node = partial(tuple.__new__, Node)  # without a call of Python code: there are millions of them
+
+
 @dataclass(frozen=True)
 class Owners:
     """Names of numeric owners, as the backup recorded them."""
@@ -60,22 +66,32 @@ class TreeReader:
         for blob in content_ids(content, self.blobs.meta):
             yield Page(self.blobs.meta(blob))
 
-    def nodes(self, content: Content) -> Iterator[Node]:
-        """The entries of a directory, sorted by name.
+    def checked_pages(self, content: Content, *, top: bool = False) -> Iterator[Page]:
+        """As :meth:`pages`, with names that are sorted and stay in the directory.
+
+        Args:
+            top: the directory of the roots, whose names are absolute paths.
 
         Raises:
             IntegrityError, StorageError.
         """
-        last = None
+        last: list[bytes] = []
         for page in self.pages(content):
-            extras = page.extras()
-            for number, (name, attributes, inside) in enumerate(
-                zip(page.names, page.attributes(), page.contents, strict=True)
-            ):
-                if last is not None and name <= last:
-                    raise IntegrityError("a directory's names are not sorted, or one is there twice")
-                last = name
-                yield Node(name, attributes, inside, extras.get(number, ()))
+            _check_names(page, last, top=top)
+            last = page.names[-1:]
+            yield page
+
+    def nodes(self, content: Content, *, top: bool = False) -> Iterator[Node]:
+        """The entries of a directory, sorted by name.
+
+        Args:
+            top: the directory of the roots, whose names are absolute paths.
+
+        Raises:
+            IntegrityError: damaged, or a name could lead outside the directory; StorageError.
+        """
+        for page in self.checked_pages(content, top=top):
+            yield from nodes_of(page)
 
     def walk(
         self, root: Content, *, below: bytes | None = None, depth: int | None = None
@@ -90,7 +106,7 @@ class TreeReader:
         Raises:
             IntegrityError, StorageError.
         """
-        stack: list[tuple[bytes, Iterator[Node]]] = [(b"", self.nodes(root))]
+        stack: list[tuple[bytes, Iterator[Node]]] = [(b"", self.nodes(root, top=True))]
         base = 1
         while stack:
             parent, nodes = stack[-1]
@@ -98,7 +114,6 @@ class TreeReader:
             if node is None:
                 stack.pop()
                 continue
-            check_name(node.name, top=len(stack) == 1)
             path = node.name if len(stack) == 1 else join(parent, node.name)
             relation = 0 if below is None else _relation(path, below)
             if relation < 0:
@@ -121,24 +136,43 @@ class TreeReader:
         return next((node for found, node in self.walk(root, below=path) if found == path), None)
 
 
-def check_name(name: bytes, *, top: bool) -> None:
-    """A stored name must stay in its directory.
-
-    Args:
-        top: a root, which is an absolute path.
+def nodes_of(page: Page, numbers: Sequence[int] | None = None) -> Iterator[Node]:
+    """The entries of a page, or those of some numbers.
 
     Raises:
-        IntegrityError: it would not.
+        IntegrityError: damaged.
     """
-    if top and name.startswith(b"/"):
-        if name == b"/":
-            return
-        parts = name[1:].split(b"/")
-    else:
-        parts = [name]
-    for part in parts:
-        if part in _NO_NAMES or b"/" in part or b"\0" in part:
-            raise IntegrityError("a stored name could lead outside its directory")
+    found = page.extras()
+    if numbers is None:
+        extras = [found.get(number, ()) for number in range(page.count)] if found else repeat(())
+        return map(_make_node, zip(page.names, page.attributes(), page.contents, extras, strict=False))
+    return (
+        Node(page.names[number], page.attributes_of(number), page.contents[number], found.get(number, ()))
+        for number in numbers
+    )
+
+
+def _check_names(page: Page, last: list[bytes], *, top: bool) -> None:
+    """Stored names must be sorted, and stay in their directory.
+
+    Args:
+        last: the last name of the page before.
+        top: roots are absolute paths.
+
+    Raises:
+        IntegrityError: they would not.
+    """
+    names = page.names
+    before = [*last, *names[:-1]]
+    if not all(map(lt, before, names[len(names) - len(before) :])):
+        raise IntegrityError("a directory's names are not sorted, or one is there twice")
+    parts, absolute = names, []
+    if top:
+        parts = [name for name in names if not name.startswith(b"/")]
+        absolute = [part for name in names if len(name) > 1 and name.startswith(b"/") for part in name[1:].split(b"/")]
+    # NUL separates names: none can hold it
+    if b"/" in b"\0".join(parts) or not _NO_NAMES.isdisjoint(parts) or not _NO_NAMES.isdisjoint(absolute):
+        raise IntegrityError("a stored name could lead outside its directory")
 
 
 def join(parent: bytes, name: bytes) -> bytes:
