@@ -32,8 +32,8 @@ class Argon2Params:
         lanes: degree of parallelism.
     """
 
-    memory: int = 32 * 1024
-    time: int = 6
+    memory: int = 28 * 1024
+    time: int = 7
     lanes: int = 4
 
     def check(self) -> Argon2Params:
