@@ -7,7 +7,8 @@ This is the only place where calls of a storage are repeated. What is repeated, 
 * ``list``: begins again, and goes on after the last name that was handed out.
 * ``open``: goes on at the byte where it stopped, unless the object was replaced meanwhile.
 * ``upload``: never, what was written is gone.
-* ``flush``: never, a second barrier says nothing about what the first one lost.
+* ``flush``: only where the storage remembers what is not durable yet; elsewhere a second barrier says nothing about
+  what the first one lost.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class ReliableStorage(Storage):
         limits: Sequence[Limits] = (),
         secrets: Sequence[str] = (),
     ) -> None:
-        capabilities = storage.capabilities
+        capabilities = (first_contact or policy or FIRST_CONTACT).run(lambda: storage.capabilities)
         default, start = (PATIENT, FIRST_CONTACT) if capabilities.remote else (ONCE, ONCE)
         self.name = storage.name  # type: ignore[misc]  # it speaks for the other one
         self.summary = storage.summary  # type: ignore[misc]
@@ -92,6 +93,7 @@ class ReliableStorage(Storage):
         self._pace = Pace(limits, self._stop)
         self._paced = capabilities.paced
         self._remote = capabilities.remote
+        self._repeatable_barrier = capabilities.repeatable_barrier
         self._answered = False
         self._flushing = threading.Lock()
         self._lost: str | None = None
@@ -212,7 +214,7 @@ class ReliableStorage(Storage):
             raise failure
 
     def flush(self) -> None:
-        """See :meth:`Storage.flush`; tried once.
+        """See :meth:`Storage.flush`; tried once, unless the storage says that it may be repeated.
 
         Raises:
             StorageError: something acknowledged may be lost; so it stays for this object, whatever is said later.
@@ -221,7 +223,10 @@ class ReliableStorage(Storage):
             if self._lost is not None:
                 raise StorageError(self._lost)
             try:
-                self._storage.flush()
+                if self._repeatable_barrier:
+                    self._call("a barrier", self._storage.flush)
+                else:
+                    self._storage.flush()
             except Exception as error:
                 what = describe_failure(error, secrets=self._secrets)
                 self._lost = f"what was stored in {self.location} may be lost since a barrier failed: {what}"

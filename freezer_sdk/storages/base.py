@@ -49,6 +49,8 @@ class Capabilities:
         persistent: objects outlive the process.
         paced: tells :attr:`Storage.traffic` of every block that it moves; otherwise bandwidth limits hold only
             on the average of whole objects.
+        repeatable_barrier: after a :class:`~freezer_sdk.errors.Transient` error a barrier may be asked for again: the
+            storage remembers what is not durable yet.
     """
 
     conditional_put: bool
@@ -60,6 +62,7 @@ class Capabilities:
     remote: bool = True
     persistent: bool = True
     paced: bool = False
+    repeatable_barrier: bool = False
 
 
 class Traffic(Protocol):
@@ -166,7 +169,11 @@ class Storage(Plugin):
     @property
     @abstractmethod
     def capabilities(self) -> Capabilities:
-        """What this backend can do."""
+        """What this backend can do; it may have to be asked.
+
+        Raises:
+            AccessDenied, StorageUnavailable.
+        """
 
     @property
     def max_parallel(self) -> int:

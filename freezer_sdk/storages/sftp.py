@@ -290,6 +290,7 @@ class SftpStorage(Storage):
                 conditional_put=self._hard_links and session.has(HARDLINK),
                 clock_resolution=timedelta(seconds=1),
                 paced=True,
+                repeatable_barrier=True,
             )
         return self._capabilities
 

@@ -40,6 +40,14 @@ class Far(MemoryStorage):
         return Capabilities(conditional_put=True, persistent=False)
 
 
+class Remembering(Far):
+    """After a barrier that failed it knows what is not durable yet."""
+
+    @property
+    def capabilities(self):
+        return Capabilities(conditional_put=True, persistent=False, repeatable_barrier=True)
+
+
 def reliable(inner, *faults, policy=QUICK, **settings):
     return ReliableStorage(FaultyStorage(inner, *faults), policy=policy, **settings)
 
@@ -468,6 +476,18 @@ class TestBarriers:
         storage.put("x", [b""])
         for _ in range(2):
             with pytest.raises(StorageError, match="may be lost"):
+                storage.flush()
+        assert calls(storage, "flush") == 1
+
+    def test_one_that_remembers_is_repeated(self):
+        storage = reliable(Remembering(), Fault(fail(CUT), methods={"flush"}, times=2))
+        storage.flush()
+        assert calls(storage, "flush") == 3
+
+    def test_one_that_remembers_can_lose_too(self):
+        storage = reliable(Remembering(), Fault(fail(StorageError("the disk lost something")), methods={"flush"}))
+        for _ in range(2):
+            with pytest.raises(StorageError, match="lost"):
                 storage.flush()
         assert calls(storage, "flush") == 1
 
