@@ -9,7 +9,8 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, groupby
+from operator import attrgetter
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
@@ -74,6 +75,23 @@ class _Piece(NamedTuple):
     blob: bytes
     place: Place
     ranges: list[tuple[int, int, int]]
+
+
+@dataclass(slots=True)
+class _Run:
+    """Bytes from ``begin`` to ``end`` of a source, which belong at an offset of a file."""
+
+    offset: int
+    source: memoryview
+    begin: int
+    end: int
+
+    def takes(self, offset: int, source: memoryview, begin: int, length: int) -> bool:
+        """Grows by bytes that follow in the source and in the file; whether they do."""
+        if source is not self.source or begin != self.end or offset - self.offset != begin - self.begin:
+            return False
+        self.end += length
+        return True
 
 
 _Segment = tuple[bytes, int, int]
@@ -350,26 +368,36 @@ class Restore:
             segment = memoryview(self._blobs.segment(Place(Kind.DATA, *key, 0, 0)).raw)
         except IntegrityError as error:
             segment = error
-        for piece in large:
-            self._write_piece(piece, segment)
+        for file, pieces in groupby(large, key=attrgetter("file")):
+            self._write_pieces(file, list(pieces), segment)
         self._fetched.put((key, small, segment))
 
-    def _write_piece(self, piece: _Piece, segment: _Content) -> None:
-        file = piece.file
+    def _write_pieces(self, file: _File, pieces: list[_Piece], segment: _Content) -> None:
+        """Pieces of one file; neighbours are written in one go."""
+        runs: list[_Run] = []
         try:
-            self._write(piece, memoryview(self._content(piece.blob, piece.place, segment)))
+            for piece in pieces:
+                source, at = self._located(piece.blob, piece.place, segment)
+                for offset, start, length in piece.ranges:
+                    if not (runs and runs[-1].takes(offset, source, at + start, length)):
+                        runs.append(_Run(offset, source, at + start, at + start + length))
+            self._write(file, runs)
         except TargetUnusable:
             raise
         except (IntegrityError, RestoreError, OSError) as error:
             self._file_failed(file, error)
         with file.lock:
-            file.missing -= 1
+            file.missing -= len(pieces)
             done = file.planned and not file.missing
         if done:
             self._close(file)
 
-    def _content(self, blob: bytes, place: Place, segment: _Content) -> Buffer:
-        """A blob of a segment, from another place if it is damaged here.
+    def _content(self, blob: bytes, place: Place, segment: _Content) -> memoryview:
+        source, at = self._located(blob, place, segment)
+        return source[at : at + place.length]
+
+    def _located(self, blob: bytes, place: Place, segment: _Content) -> tuple[memoryview, int]:
+        """What holds a blob, and where: its segment, or another place if it is damaged there.
 
         Raises:
             IntegrityError: no place is whole.
@@ -377,11 +405,10 @@ class Restore:
         try:
             if isinstance(segment, IntegrityError):
                 raise segment
-            data = segment[place.start : place.start + place.length]
-            self._blobs.check(Kind.DATA, blob, data, place)
-            return data
+            self._blobs.check(Kind.DATA, blob, segment[place.start : place.start + place.length], place)
         except IntegrityError as error:
-            return self._blobs.elsewhere(Kind.DATA, blob, place, error)
+            return memoryview(self._blobs.elsewhere(Kind.DATA, blob, place, error)), 0
+        return segment, place.start
 
     def _write_next(self) -> None:
         """Waits for a segment and writes what it holds.
@@ -418,16 +445,15 @@ class Restore:
                 self._lost.append(piece[-1])
                 self._fail(_path_of(piece), error)
 
-    def _write(self, piece: _Piece, data: memoryview) -> None:
-        file = piece.file
+    def _write(self, file: _File, runs: list[_Run]) -> None:
         with file.lock:
             if file.failed:
                 return
             if file.writer is None:
                 file.writer = self._target.open_file(file.path, file.item)
                 self._open.add(file)
-        for offset, start, length in piece.ranges:
-            file.writer.write_at(offset, data[start : start + length])
+        for run in runs:
+            file.writer.write_at(run.offset, run.source[run.begin : run.end])
 
     def _planned(self, file: _File) -> None:
         with file.lock:
