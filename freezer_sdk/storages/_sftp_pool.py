@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -38,6 +39,14 @@ class Member:
         return self.link.alive and not self.link.session.broken
 
 
+class _Waiter:
+    """A thread that waits for a member, or for this one."""
+
+    def __init__(self, pinned: Member | None) -> None:
+        self.pinned = pinned
+        self.member: Member | None = None
+
+
 class SessionPool:
     """Hands out sessions, at most ``size`` of them.
 
@@ -56,6 +65,7 @@ class SessionPool:
         self._size = self._room = size
         self._members: list[Member] = []
         self._dead: list[Member] = []
+        self._queue: deque[_Waiter] = deque()
         self._connecting = 0
         self._closed = False
         self._changed = threading.Condition()
@@ -108,29 +118,41 @@ class SessionPool:
     def _take(self, pinned: Member | None) -> Member:
         while True:
             with self._changed:
-                member = self._wait(pinned)
+                member = self._wait(_Waiter(pinned))
             self._bury()
             if member is not None or (member := self._grow()) is not None:
                 return member
 
-    def _wait(self, pinned: Member | None) -> Member | None:
+    def _wait(self, waiter: _Waiter) -> Member | None:
         """A free member, or ``None``: a new one may be made, and is counted already."""
-        while True:
-            self._drop_lost()
-            if self._closed:
-                raise StorageError("the storage is closed")
-            if pinned is not None and pinned not in self._members:
-                raise ConnectionLost("the connection was lost")
-            idle = [member for member in self._members if not member.busy and pinned in (None, member)]
-            best = min(idle, key=lambda member: member.pins, default=None)
-            may_grow = pinned is None and len(self._members) + self._connecting < self._room
-            if may_grow and (best is None or best.pins):
-                self._connecting += 1
-                return None
-            if best is not None:
-                best.busy = True
-                return best
-            self._changed.wait()
+        pinned = waiter.pinned
+        try:
+            while waiter.member is None:
+                self._drop_lost()
+                if self._closed:
+                    raise StorageError("the storage is closed")
+                if pinned is not None and pinned not in self._members:
+                    raise ConnectionLost("the connection was lost")
+                idle = [member for member in self._members if not member.busy and pinned in (None, member)]
+                best = min(idle, key=lambda member: member.pins, default=None)
+                may_grow = pinned is None and len(self._members) + self._connecting < self._room
+                if may_grow and (best is None or best.pins):
+                    self._connecting += 1
+                    return None
+                if best is not None:
+                    best.busy = True
+                    return best
+                if waiter not in self._queue:
+                    self._queue.append(waiter)
+                self._changed.wait()
+            return waiter.member
+        except BaseException:
+            if waiter.member is not None:
+                self._pass_on(waiter.member)
+            raise
+        finally:
+            with contextlib.suppress(ValueError):
+                self._queue.remove(waiter)
 
     def _grow(self) -> Member | None:
         """A new member, or ``None``: the server wants no more of them."""
@@ -156,10 +178,19 @@ class SessionPool:
             if not member.link.session.broken:
                 member.link.session.flush()
         with self._changed:
+            self._pass_on(member)
+        self._bury()
+
+    def _pass_on(self, member: Member) -> None:
+        """Gives a member to who waits longest, or leaves it idle."""
+        waiter = next((waiter for waiter in self._queue if waiter.pinned in (None, member)), None)
+        if waiter is not None and member.usable and member in self._members:
+            waiter.member = member
+            self._queue.remove(waiter)
+        else:
             member.busy = False
             self._drop_lost()
-            self._changed.notify_all()
-        self._bury()
+        self._changed.notify_all()
 
     def _drop_lost(self) -> None:
         lost = [member for member in self._members if not member.busy and not member.usable]

@@ -221,6 +221,9 @@ class _Wire:
 
     def close(self) -> None:
         self._closed = True
+        if isinstance(self._inner, socket.socket):
+            with contextlib.suppress(OSError):
+                self._inner.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for something to arrive
         self._inner.close()
 
 
