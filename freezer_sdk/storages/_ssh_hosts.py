@@ -97,7 +97,7 @@ def _read(path: str) -> Iterator[_Line]:
             marker = fields.pop(0) if fields and fields[0].startswith("@") else ""
             if len(fields) >= 3 and not fields[0].startswith("#"):
                 with contextlib.suppress(binascii.Error, ValueError):
-                    key = base64.b64decode(fields[2])
+                    key = base64.b64decode(fields[2], validate=True)
                     yield _Line(f"{path}:{number}", marker, fields[0], fields[1], key)
 
 
