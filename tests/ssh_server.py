@@ -37,6 +37,11 @@ class Sshd:
     def port(self) -> int:
         return int(self.env["SSH_PORT"])
 
+    @property
+    def folder(self) -> Path:
+        """Where the server keeps its state."""
+        return Path(self.env["SSH_LOG"]).parent
+
     def key(self, name: str = "ed25519") -> str:
         return f"{self.env['SSH_KEYS']}/{name}"
 

@@ -25,10 +25,20 @@ if TYPE_CHECKING:
     from paramiko import Transport
 
 _LOG = "freezer_sdk.storages.ssh"
-logging.getLogger(_LOG).addHandler(logging.NullHandler())  # what fails is raised; paramiko would print it too
 
 _PATIENCE = 5.0  # seconds for a thread or a program to end
 _PROHIBITED = 1  # a channel is "administratively prohibited"
+
+
+class _ForDebugging(logging.Filter):
+    """paramiko logs what it also raises, as errors with tracebacks, which nobody wants to see twice."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+        return logging.getLogger(_LOG).isEnabledFor(logging.DEBUG)
+
+
+logging.getLogger(_LOG).addFilter(_ForDebugging())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
 import pytest
 from ssh_server import Sshd
+from tcp_proxy import TcpProxy
 
 from freezer_sdk.errors import AccessDenied, ConfigurationError, StorageError
 from freezer_sdk.storages.sftp import SftpStorage
@@ -287,13 +289,21 @@ class TestSecrets:
         assert "SSH-2.0" in caplog.text
         assert [text for text in shown if "canary" in text] == []
 
-    def test_failures_are_not_printed(self, sshd, path):
+    @pytest.mark.parametrize("handler", ["pass", "logging.basicConfig()"])
+    def test_failures_are_not_printed(self, sshd, handler):
         """paramiko logs tracebacks as errors, and without any handler Python would print them."""
-        code = (
-            "import sys; from freezer_sdk.storages.sftp import SftpStorage\n"
-            f"try: SftpStorage(host='127.0.0.1', port={sshd.port}, path='/x', ssh_config='none',"
-            " known_hosts=['/dev/null']).stat('x')\n"
-            "except Exception as error: print(type(error).__name__)"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert (done.stdout, done.stderr) == ("AccessDenied\n", "")
+        code = f"""
+            import logging, sys
+            from freezer_sdk.storages.sftp import SftpStorage
+            {handler}
+            for port in sys.argv[1:]:
+                try:
+                    SftpStorage(host="127.0.0.1", port=int(port), path="/x", ssh_config="none",
+                                known_hosts=["/dev/null"]).stat("x")
+                except Exception as error:
+                    print(type(error).__name__)
+        """
+        with TcpProxy("127.0.0.1", 1) as other:  # ends every connection at once
+            command = [sys.executable, "-c", textwrap.dedent(code), str(sshd.port), str(other.port)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert (done.stdout, done.stderr) == ("AccessDenied\nStorageUnavailable\n", "")
