@@ -28,6 +28,7 @@ OPTIONS = (
         name="identity_file",
         type="path",
         multiple=True,
+        default=(),
         help="Private key to log in with, instead of those of the SSH configuration and the agent.",
     ),
     Option(name="passphrase", secret=True, help="Passphrase of locked private keys."),
@@ -40,6 +41,7 @@ OPTIONS = (
         name="known_hosts",
         type="path",
         multiple=True,
+        default=(),
         help="Files of known host keys instead of the user's and the system's; they are only read.",
     ),
     Option(
