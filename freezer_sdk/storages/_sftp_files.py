@@ -13,12 +13,14 @@ from freezer_sdk.errors import (
     ChecksumMismatch,
     InvalidName,
     ObjectExists,
+    ReadOnlyStorage,
     StorageError,
+    StorageFull,
     StorageUnavailable,
 )
 from freezer_sdk.model import Buffer
 from freezer_sdk.storages._sftp_answers import Attributes, Code, ServerStatus
-from freezer_sdk.storages._sftp_place import Place
+from freezer_sdk.storages._sftp_place import Place, explain
 from freezer_sdk.storages._sftp_session import (
     CREATE,
     EXCLUSIVE,
@@ -129,14 +131,11 @@ class Files:
         """
         path = self._place.file(f"{PRIVATE}/{secrets.token_hex(16)}")
         try:
-            handle = session.open(path, WRITE | CREATE | EXCLUSIVE).result()
-        except ServerStatus as status:
-            if status.code != Code.NO_SUCH_FILE:
-                raise
-            self._make_root(session)
-            handle = session.open(path, WRITE | CREATE | EXCLUSIVE).result()
-        self.seen = True
-        self._clean(session, handle)
+            handle = self._create(session, path)
+            self._clean(session, handle)
+        except ConnectionLost:
+            self.leave(path)
+            raise
         return TempFile(session, path, handle, traffic)
 
     @contextlib.contextmanager
@@ -202,6 +201,18 @@ class Files:
                 raise
             return True
 
+    def _create(self, session: Session, path: bytes) -> bytes:
+        opened = session.open(path, WRITE | CREATE | EXCLUSIVE)
+        try:
+            handle = opened.result()
+        except ServerStatus as status:
+            if status.code != Code.NO_SUCH_FILE:
+                raise
+            self._make_root(session)
+            handle = session.open(path, WRITE | CREATE | EXCLUSIVE).result()
+        self.seen = True
+        return handle
+
     def _move(self, session: Session, temp: TempFile, name: str) -> None:
         old, new = temp.path, self._place.file(name)
         rename = session.posix_rename if session.has(POSIX_RENAME) else session.rename
@@ -244,6 +255,8 @@ class Files:
                 self._free(session, name)
             elif there is not None:
                 raise ObjectExists(f"{name!r} exists already")
+        if isinstance(explain(session, self._place, failure, "", writing=True), (StorageFull, ReadOnlyStorage)):
+            raise failure
         # neither taken nor missing: links are what the server does not want
         raise CapabilityMissing(
             f"{name!r} cannot be stored on condition: the server refuses a hard link ({failure})",

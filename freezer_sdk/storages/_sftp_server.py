@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Iterator, Sequence
 
 from freezer_sdk.errors import ChecksumMismatch, InvalidName, ObjectNotFound, StorageError, StorageUnavailable
@@ -88,6 +89,9 @@ class Server:
         looked, opened = session.lstat(path), session.open(path, READ)
         try:
             attributes = looked.result()
+            if not attributes.is_file and not attributes.is_folder:
+                session.lost("the server may wait for ever in opening what is no file")
+                raise self._no_file(name)
             handle = opened.result()
         except ServerStatus as status:
             raise self._absent(session, name, status) from status
@@ -238,10 +242,10 @@ def all_of(download: Download, what: str) -> bytes:
         ChecksumMismatch: the content cannot be read.
         ServerStatus, ConnectionLost.
     """
-    pieces = []
+    content = io.BytesIO()  # joining pieces would need all of it twice
     while piece := _next_of(download, what):
-        pieces.append(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        content.write(piece)
+    return content.getvalue()
 
 
 def _next_of(download: Download, what: str) -> bytes:

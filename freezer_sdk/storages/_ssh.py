@@ -260,10 +260,10 @@ class _Closing:
 
 
 def _end(transport: Transport) -> None:
-    transport.packetizer.complete_handshake()  # ends a timer of paramiko's, which would outlive a failed handshake
     transport.close()
     if transport.is_alive():
         transport.join(_PATIENCE)
+    transport.packetizer.complete_handshake()  # ends a timer of paramiko's, which would outlive a failed handshake
 
 
 def _run(command: Sequence[str], closing: _Closing) -> socket.socket:

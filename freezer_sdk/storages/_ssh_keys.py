@@ -128,9 +128,14 @@ def _kind_of(public: bytes) -> str:
 
 
 def _public_key(path: str) -> bytes | None:
-    """The public part of a key file, which is in clear in OpenSSH's format; of others, what lies beside it."""
+    """The public part of a key file, which is in clear in OpenSSH's format; of others, what lies beside it.
+
+    A file with only the public part is fine too: an agent may have the other one.
+    """
     with open(path, "rb") as file:
         lines = file.read(1 << 20).split(b"\n")
+    if lines[0].startswith((b"ssh-", b"ecdsa-", b"sk-")):
+        return _public_line(lines[0])
     body = b"".join(line.strip() for line in lines if line and not line.startswith(b"-"))
     try:
         data = base64.b64decode(body) if lines[0].startswith(b"-----BEGIN OPENSSH") else b""
@@ -147,7 +152,13 @@ def _public_key(path: str) -> bytes | None:
 
 def _public_file(path: str) -> bytes | None:
     try:
-        with open(path + ".pub", encoding="utf-8", errors="replace") as file:
-            return base64.b64decode(file.readline().split()[1])
-    except (OSError, IndexError, ValueError):
+        with open(path + ".pub", "rb") as file:
+            return _public_line(file.readline())
+    except OSError:
         return None
+
+
+def _public_line(line: bytes) -> bytes | None:
+    with contextlib.suppress(IndexError, ValueError):
+        return base64.b64decode(line.split()[1])
+    return None

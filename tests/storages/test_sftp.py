@@ -249,6 +249,12 @@ class TestOnTheServer:
         (path / os.fsdecode(b"latin-\xe4")).write_bytes(b"x")
         assert names(storage) == ["there"]
         assert [info.name for info in storage.list(delimiter="/")] == ["there"]
+        for name in ("fifo", "empty"):  # whoever opens the first one waits for ever
+            with pytest.raises(ObjectNotFound):
+                storage.get(name)
+            with pytest.raises(ObjectNotFound), storage.open(name):
+                pass
+        assert storage.get("there") == b"x"
 
     def test_reserved_names(self, storage):
         for name in (".freezer-tmp", ".freezer-tmp/x", "lost+found/x"):

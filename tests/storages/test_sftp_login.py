@@ -213,7 +213,9 @@ class TestAgent:
         monkeypatch.setenv("SSH_ASKPASS", str(ask))
         monkeypatch.setenv("SSH_ASKPASS_REQUIRE", "force")
         agent(sshd.key("ed25519-locked"))
-        assert works(**sshd.options(path, identity_file=[sshd.key("ed25519-locked")], agent=True))
+        for file in ("ed25519-locked", "ed25519-locked.pub"):
+            assert works(**sshd.options(path, identity_file=[sshd.key(file)], agent=True))
+        assert "locked.pub" in refused(**sshd.options(path, identity_file=[sshd.key("ed25519-locked.pub")]))
 
     def test_only_the_key_that_was_named(self, sshd, path, agent):
         agent(sshd.key("ed25519"))

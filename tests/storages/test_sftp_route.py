@@ -158,27 +158,41 @@ Host jump-2
 
 
 class TestJumps:
-    def connections(self, sshd, options):
-        """How many connections to the server one connection of the storage is."""
-        before = Path(sshd.env["SSH_LOG"]).read_text().count("Connection from")
-        assert works({**options, "connections": 1})
-        return Path(sshd.env["SSH_LOG"]).read_text().count("Connection from") - before
+    @pytest.fixture
+    def counted(self, config, sshd, tmp_path):
+        """Connects by a configuration, and tells how many connections to the server that took."""
+        alias = tmp_path / "alias"
+        alias.write_text(f"counted {Path(sshd.env['SSH_KNOWN_HOSTS']).read_text().splitlines()[0].partition(' ')[2]}\n")
 
-    def test_one(self, config, sshd):
-        assert self.connections(sshd, config(JUMPS, proxy_jump="jump-1")) == 2
+        def connect(text, **options):
+            with TcpProxy("127.0.0.1", sshd.port) as proxy:  # jump hosts go through it too
+                text = text.replace("<PORT>", str(proxy.port))
+                text = f"Host *\n  HostKeyAlias counted\n  UserKnownHostsFile {alias}\n{text}"
+                options = {name: str(value).replace("<PORT>", str(proxy.port)) for name, value in options.items()}
+                assert works(config(text, connections=1, **options))
+                return proxy.connections
 
-    def test_several(self, config, sshd):
-        jump = f"ssh://{sshd.env['SSH_USER']}@127.0.0.1:{sshd.port}"
-        options = config(JUMPS, proxy_jump=f"jump-1,{jump}", identity_file=[sshd.key()])
-        assert self.connections(sshd, options) == 3
+        return connect
 
-    def test_one_behind_another(self, config, sshd):
-        assert self.connections(sshd, config(JUMPS, proxy_jump="jump-2")) == 3
+    def test_one(self, counted):
+        assert counted(JUMPS, proxy_jump="jump-1") == 2
 
-    def test_from_the_configuration(self, config, sshd):
-        options = config(JUMPS + "Host backups\n  ProxyJump jump-2\n  ProxyCommand false\n")
-        assert self.connections(sshd, options) == 3
-        assert self.connections(sshd, {**options, "proxy_jump": "none"}) == 1
+    def test_several(self, counted, sshd):
+        jump = f"ssh://{sshd.env['SSH_USER']}@127.0.0.1:<PORT>"
+        text = f"{JUMPS}Host 127.0.0.1\n  IdentityFile <KEYS>/rsa\n"
+        assert counted(text, proxy_jump=f"jump-1,{jump}") == 3
+
+    def test_one_behind_another(self, counted):
+        assert counted(JUMPS, proxy_jump="jump-2") == 3
+
+    def test_from_the_configuration(self, counted):
+        text = JUMPS + "Host backups\n  ProxyJump jump-2\n  ProxyCommand false\n"
+        assert counted(text) == 3
+        assert counted(text, proxy_jump="none") == 1
+
+    def test_the_keys_that_were_named_are_for_all_of_them(self, config, sshd):
+        text = JUMPS.replace("  IdentityFile <KEYS>/ecdsa\n", "")
+        assert works(config(text, proxy_jump="jump-2", identity_file=[sshd.key()]))
 
     def test_in_a_circle(self, config):
         assert "circle" in refused(ConfigurationError, config("Host *\n  ProxyJump backups\n"))
