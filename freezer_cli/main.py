@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from collections.abc import Mapping, Sequence
 BROKEN_PIPE = 141  # as a shell reports death by SIGPIPE
 INTERRUPTED = 130
 FAILED = 1
+_RARELY = 50_000  # new objects until the collector of cycles looks at them
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     environ = dict(os.environ)
     if argv is None:
+        gc.set_threshold(_RARELY, 50, 100)  # much lives to the end of the run, and hardly anything of it is a cycle
         _open_standard_streams()
         os.environ.pop("FREEZER_PASSWORD", None)  # programs that are started have no business with it
     try:

@@ -143,13 +143,14 @@ class AttributeWriter:
         ours = self._uids.get(uid) == self.uid and self._gids.get(gid) == self.gid == inherited
         return ours or (inherited == self.gid and self._local_owner(uid, gid) == (self.uid, self.gid))
 
-    def finish(self, fd: int, mode: int, mtime: int) -> None:
-        """Mode and times of a file that has its owner and nothing else.
+    def finish(self, fd: int, mode: int | None, mtime: int) -> None:
+        """Mode, unless it has it, and times of a file that has its owner and nothing else.
 
         Raises:
             OSError.
         """
-        os.chmod(fd, mode & 0o7777)
+        if mode is not None:
+            os.chmod(fd, mode)
         os.utime(fd, ns=(self._now, mtime))
 
     def _own(self, handle: OpenHandle, path: bytes, attributes: Attributes, has: tuple[int, int] | None) -> bool:

@@ -30,8 +30,15 @@ class EntryWriter:
     """Makes entries under temporary names, sets their attributes, and gives them their names at last."""
 
     def __init__(
-        self, workspace: Workspace, options: RestoreOptions, attributes: AttributeWriter, report: Reporter
+        self,
+        workspace: Workspace,
+        options: RestoreOptions,
+        attributes: AttributeWriter,
+        report: Reporter,
+        *,
+        exact_modes: bool = False,
     ) -> None:
+        self._exact_modes = exact_modes  # the process has no umask
         self._workspace = workspace
         self._options = options
         self._attributes = attributes
@@ -89,13 +96,16 @@ class EntryWriter:
         worker = self._workspace.worker()
         folder = worker.folders.get(directory)
         there, temporary, attributes = folder.fd, worker.scratch, self._attributes
+        mode = row[0] & 0o7777
+        plain = attributes.is_plain(row[1], row[2], folder.gid) and not folder.default_acl
+        at_once = self._exact_modes and plain and mode <= 0o777  # who may not read it cannot pass its directory yet
         try:
-            fd = os.open(temporary, _CREATE, 0o600, dir_fd=there)
+            fd = os.open(temporary, _CREATE, mode if at_once else 0o600, dir_fd=there)
             try:
                 if (size := len(data)) and os.write(fd, data) != size:
                     write_at(fd, data, 0)  # rarely less than all is taken, or there is an error to tell
-                if attributes.is_plain(row[1], row[2], folder.gid) and not folder.default_acl:
-                    attributes.finish(fd, row[0], row[5])
+                if plain:
+                    attributes.finish(fd, None if at_once else mode, row[5])
                 else:
                     path, item = _join(directory, name), Item(Attributes(*row), ())
                     attributes.apply(OpenHandle(fd), path, item, has=self._new(folder), existed=folder.default_acl)

@@ -165,10 +165,10 @@ class Workspace:
         fresh: paths of directories that hold nothing but what this restore made.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, fresh: set[bytes] | None = None) -> None:
         self.path = path
         self.root: Folder | None = None
-        self.fresh: set[bytes] = set()
+        self.fresh: set[bytes] = set() if fresh is None else fresh
         self._local = threading.local()
         self._workers: list[Worker] = []
         self._numbers = itertools.count()

@@ -20,6 +20,7 @@ from freezer_sdk.files.folders import Folder, Workspace, check_name, look, open_
 from freezer_sdk.files.patterns import Patterns
 from freezer_sdk.files.report import Reporter
 from freezer_sdk.files.writer import FileWriter
+from freezer_sdk.files.writer_process import WriterProcess
 from freezer_sdk.model import PlannedAction, RestoreOptions
 from freezer_sdk.modes.base import (
     FLAG_INCOMPLETE,
@@ -84,6 +85,7 @@ class RestoreTarget(EntryWriter):
     ) -> None:
         report = Reporter(problem)
         super().__init__(Workspace(path), options, AttributeWriter(options, report, users, groups), report)
+        self._users, self._groups = users, groups
         self.plan: list[PlannedAction] = []
         self.deleted = 0
         self._fresh = self._workspace.fresh
@@ -227,6 +229,20 @@ class RestoreTarget(EntryWriter):
     def made(self, directory: bytes) -> bool:
         """Whether this restore made a directory, so that nothing can be in the way of what it holds."""
         return directory in self._fresh
+
+    def writer_process(self, key: bytes) -> WriterProcess | None:
+        """Another process for ``write_new``; ``None``: there can be none here.
+
+        Args:
+            key: of the hashes of the content that it will be given.
+        """
+        root = self._workspace.root
+        if root is None or self._dry_run or self._options.inplace or not WriterProcess.possible():
+            return None
+        try:
+            return WriterProcess(root.fd, self._options, key=key, users=self._users, groups=self._groups)
+        except OSError:  # too many processes, say
+            return None
 
     def decide(self, path: bytes, item: Item) -> Decision:
         """What to do with an entry that is no directory, by the overwrite policy.

@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import accumulate
 from typing import NamedTuple
 
 from freezer_sdk.engines.dedup.layout import MAX_BLOB
@@ -179,6 +180,15 @@ class Page:
                 at = end
             self._contents = found
         return self._contents
+
+    def starts(self) -> list[int]:
+        """Where each entry's ids start among all ids, and the end."""
+        return list(accumulate([32 * (byte & 15) for byte in self.counts], initial=0))
+
+    def content_at(self, number: int, start: int) -> Content:
+        """The content reference of one entry, whose ids start there."""
+        byte = self.counts[number]
+        return Content(byte >> 4, self.ids[start : start + 32 * (byte & 15)]) if byte else EMPTY
 
     @property
     def types(self) -> bytes:

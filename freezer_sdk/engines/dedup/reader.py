@@ -164,6 +164,10 @@ class BlobReader:
         """A page or list."""
         return self.get(Kind.META, blob)
 
+    def hash_key(self, kind: Kind) -> bytes:
+        """What a kind's blobs are named with."""
+        return self._hash_keys[kind]
+
     def is_named(self, kind: Kind, blob: bytes, data: bytes | memoryview) -> bool:
         """Whether content is what its id says."""
         return blob_id(self._hash_keys[kind], data) == blob

@@ -8,10 +8,11 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import accumulate, groupby
-from operator import attrgetter
-from queue import Empty, SimpleQueue
+from itertools import groupby
+from operator import attrgetter, itemgetter
+from queue import Empty, Full, Queue
 from typing import Any, NamedTuple
 
 from freezer_sdk.engines.base import Context
@@ -25,13 +26,18 @@ from freezer_sdk.engines.dedup.select import Leaves, Selection
 from freezer_sdk.engines.dedup.tree import Node, TreeReader, get_extra, nodes_of, not_descended, split_extents
 from freezer_sdk.errors import IntegrityError, RestoreError
 from freezer_sdk.files.target import Decision, FileWriter, Item, RestoreTarget, TargetUnusable
+from freezer_sdk.files.writer_process import SmallFile, WriterProcess
 from freezer_sdk.model import Buffer, Event, Problem, RestoreOptions, RestoreResult
 from freezer_sdk.modes.base import FLAG_INCOMPLETE, STAT, Extra
 from freezer_sdk.streams.pool import WorkerPool
 
 _PLANNED_BLOBS = 131_072  # at most, before they are fetched: about 40 MB; content that occurs twice is fetched once
 _PLANNED_FILES = 256  # of several blobs, since they may all be open at once
+_FIRST_FILES = 16  # in the first batch, which doubles: fetching begins soon
 _SMALL = 1 << 20  # files of one blob up to this size are written in one go
+_MANY = 10_000  # files for which another process is worth its start
+_MOST_HELPERS = 4
+_MOST_JOBS = 4096  # segments whose files are planned, and which wait to be fetched
 _EVENT_EVERY = 0.1  # seconds
 _TICK_AFTER = 32  # entries
 _ONE_BLOB = 1  # depth 0, one id
@@ -107,8 +113,10 @@ class _Batch:
     files: int = 0
 
 
+_Job = tuple[_Segment, list[_Piece], list[_Small | _Quick]]
 _Content = memoryview | IntegrityError
-_Fetched = tuple[_Segment, list[_Small | _Quick], _Content]
+_Fetched = tuple[_Segment, list[_Small], list[_Quick], _Content]
+"""With the small files that are still to be written."""
 
 
 class Restore:
@@ -116,7 +124,7 @@ class Restore:
 
     A few threads fetch, decrypt and decompress segments, and write the pieces of large files: that needs little of the
     interpreter. Small files are left to the caller's thread: several that write them would spend more on handing the
-    interpreter to each other than they gain.
+    interpreter to each other than they gain. Where there are many, another process writes most of them.
     """
 
     def __init__(self, handle: Handle, commit: Commit, options: RestoreOptions, context: Context) -> None:
@@ -127,9 +135,16 @@ class Restore:
         self._dry_run = options.dry_run
         threads = handle.settings.threads or os.cpu_count() or 2
         self._ahead = max(2, threads, handle.settings.queue_size >> 20)
-        self._pool = WorkerPool("freezer-restore", threads=threads, budget=self._ahead, cancel=context.cancel)
+        self._most_under_way = self._ahead
+        self._pool = WorkerPool("freezer-restore", threads=threads, budget=_MOST_JOBS, cancel=context.cancel)
+        helped = threads > 1 and commit.backup.stats.files >= _MANY and not options.paths
+        self._stopping = False
+        self._most_files = _FIRST_FILES
+        self._helpers: list[WriterProcess] = []
+        self._most_helpers = min(threads, _MOST_HELPERS) if helped else 0
+        self._local = threading.local()
         self._under_way = 0
-        self._fetched: SimpleQueue[_Fetched] = SimpleQueue()
+        self._fetched: Queue[_Fetched] = Queue(self._ahead)
         self._small, self._large = _Batch(), _Batch()
         self._links: dict[bytes, bytes] = {}
         self._open: set[_File] = set()
@@ -157,6 +172,7 @@ class Restore:
             roots=selection.roots,
         ) as target:
             self._target = target
+            self._start_helpers()
             try:
                 for found in selection.entries(self._problem):
                     if isinstance(found, Leaves):
@@ -167,7 +183,12 @@ class Restore:
                         self._entry(*found)
                 self._fetch_all()
             finally:
+                self._stopping = True
+                for helper in self._helpers:
+                    helper.stop()
                 self._pool.close()
+                for helper in self._helpers:
+                    helper.close()
                 for file in list(self._open):
                     self._abort(file)
             target.finish()
@@ -191,6 +212,8 @@ class Restore:
             self._entries = 0
             self._context.cancel.check()
             self._progress(path)
+            while not self._fetched.empty():
+                self._write_next()
 
     def _entry(self, path: bytes, node: Node | None, names: frozenset[bytes] | None) -> None:
         if node is None:
@@ -215,7 +238,7 @@ class Restore:
         stats, ids, facts = page.stats, page.ids, page.extras()
         quick = not self._dry_run and self._target.made(leaves.directory)
         types, counts = page.types, page.counts
-        starts = list(accumulate([32 * (count & 15) for count in counts], initial=0))
+        starts = page.starts()
         files = total = 0
         for number in leaves.numbers:
             at = starts[number]
@@ -310,7 +333,8 @@ class Restore:
         else:
             pieces.append(piece)
         batch.blobs += 1
-        if batch.blobs >= _PLANNED_BLOBS or batch.files >= _PLANNED_FILES:
+        if batch.blobs >= _PLANNED_BLOBS or batch.files >= self._most_files:
+            self._most_files = min(2 * self._most_files, _PLANNED_FILES)
             self._fetch(batch)
 
     def _pieces(self, file: _File, node: Node) -> Iterator[_Piece]:
@@ -347,12 +371,15 @@ class Restore:
     def _fetch(self, batch: _Batch) -> None:
         segments, batch.segments = batch.segments, {}
         batch.blobs = batch.files = 0
-        for key, pieces in segments.items():  # in the order of the tree: few files are open at once
-            large, small = ([], pieces) if batch is self._small else (pieces, self._small.segments.pop(key, []))
-            while self._under_way >= self._ahead:
+        if batch is self._small:
+            jobs: list[_Job] = [(key, [], pieces) for key, pieces in segments.items()]
+        else:
+            jobs = [(key, pieces, self._small.segments.pop(key, [])) for key, pieces in segments.items()]
+        for job in jobs:  # in the order of the tree: few files are open at once
+            while self._under_way >= self._most_under_way:
                 self._write_next()
             self._under_way += 1
-            self._pool.submit(self._read_segment, key, large, small)
+            self._pool.submit(self._read_segment, *job)
             self._progress(None)
 
     def _fetch_all(self) -> None:
@@ -370,7 +397,38 @@ class Restore:
             segment = error
         for file, pieces in groupby(large, key=attrgetter("file")):
             self._write_pieces(file, list(pieces), segment)
-        self._fetched.put((key, small, segment))
+        plain = [piece for piece in small if isinstance(piece, _Small)]
+        quick = [piece for piece in small if not isinstance(piece, _Small)]
+        if quick and self._helpers and not isinstance(segment, IntegrityError):
+            helper = self._helper()
+            left = None if helper is None else helper.write(_small_files(quick), segment)
+            quick = quick if left is None else [quick[number] for number in left]
+        while not self._stopping:
+            try:
+                return self._fetched.put((key, plain, quick, segment), timeout=_WAIT)
+            except Full:
+                continue
+        return None
+
+    def _start_helpers(self) -> None:
+        while len(self._helpers) < self._most_helpers:
+            helper = self._target.writer_process(self._blobs.hash_key(Kind.DATA))
+            if helper is None:
+                break
+            self._helpers.append(helper)
+        if self._helpers:  # planning goes on while they work: jobs are small, and what they fetch is not kept
+            self._most_under_way = _MOST_JOBS
+        self._unused_helpers = list(self._helpers)
+
+    def _helper(self) -> WriterProcess | None:
+        """The process of the calling thread."""
+        if not hasattr(self._local, "helper"):
+            try:
+                self._local.helper = self._unused_helpers.pop()
+            except IndexError:
+                self._local.helper = None
+        found: WriterProcess | None = self._local.helper
+        return found
 
     def _write_pieces(self, file: _File, pieces: list[_Piece], segment: _Content) -> None:
         """Pieces of one file; neighbours are written in one go."""
@@ -418,23 +476,23 @@ class Restore:
         """
         while True:
             try:
-                key, pieces, segment = self._fetched.get(timeout=_WAIT)
+                key, plain, quick, segment = self._fetched.get(timeout=_WAIT)
                 break
             except Empty:
                 self._context.cancel.check()
                 self._pool.check()
         self._under_way -= 1
         self._context.cancel.check()
+        for small in plain:
+            with self._reported(small.path, small.length):
+                place = Place(Kind.DATA, *key, small.start, small.length)
+                self._target.write_file(small.path, small.item, self._content(small.blob, place, segment))
         write, is_named, unpack = self._target.write_new, self._blobs.is_named, STAT.unpack_from
         raw = b"" if isinstance(segment, IntegrityError) else segment
         data: Buffer
-        for piece in pieces:
+        for piece in quick:
+            (directory, page, _numbers), number, at, start, length = piece
             try:
-                if isinstance(piece, _Small):
-                    place = Place(Kind.DATA, *key, piece.start, piece.length)
-                    self._target.write_file(piece.path, piece.item, self._content(piece.blob, place, segment))
-                    continue
-                (directory, page, _numbers), number, at, start, length = piece
                 blob, data = page.ids[at : at + 32], raw[start : start + length]
                 if not is_named(Kind.DATA, blob, data):
                     data = self._content(blob, Place(Kind.DATA, *key, start, length), segment)
@@ -442,8 +500,19 @@ class Restore:
             except TargetUnusable:
                 raise
             except (IntegrityError, RestoreError, OSError) as error:
-                self._lost.append(piece[-1])
-                self._fail(_path_of(piece), error)
+                self._lost.append(length)
+                self._fail(_below(directory, page.names[number]), error)
+
+    @contextmanager
+    def _reported(self, path: bytes, size: int) -> Iterator[None]:
+        """Turns the failure of a file into a problem."""
+        try:
+            yield
+        except TargetUnusable:
+            raise
+        except (IntegrityError, RestoreError, OSError) as error:
+            self._lost.append(size)
+            self._fail(path, error)
 
     def _write(self, file: _File, runs: list[_Run]) -> None:
         with file.lock:
@@ -517,10 +586,17 @@ class Restore:
         )
 
 
-def _path_of(piece: _Small | _Quick) -> bytes:
-    if isinstance(piece, _Small):
-        return piece.path
-    return _below(piece[0].directory, piece[0].page.names[piece[1]])
+def _small_files(pieces: list[_Quick]) -> Iterator[tuple[bytes, list[SmallFile]]]:
+    for leaves, group in groupby(pieces, key=itemgetter(0)):
+        page = leaves.page
+        names, stats, ids = page.names, page.stats, page.ids
+        yield (
+            leaves.directory,
+            [
+                (names[number], stats[STAT.size * number : STAT.size * (number + 1)], start, length, ids[at : at + 32])
+                for _leaves, number, at, start, length in group
+            ],
+        )
 
 
 def _below(directory: bytes, name: bytes) -> bytes:

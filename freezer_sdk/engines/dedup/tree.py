@@ -146,8 +146,14 @@ def nodes_of(page: Page, numbers: Sequence[int] | None = None) -> Iterator[Node]
     if numbers is None:
         extras = [found.get(number, ()) for number in range(page.count)] if found else repeat(())
         return map(_make_node, zip(page.names, page.attributes(), page.contents, extras, strict=False))
+    starts = page.starts()
     return (
-        Node(page.names[number], page.attributes_of(number), page.contents[number], found.get(number, ()))
+        Node(
+            page.names[number],
+            page.attributes_of(number),
+            page.content_at(number, starts[number]),
+            found.get(number, ()),
+        )
         for number in numbers
     )
 
