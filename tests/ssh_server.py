@@ -33,6 +33,13 @@ class Sshd:
         """Ends it and all connections, hard."""
         stop("sshd", instance=self.instance)
 
+    def remove(self) -> None:
+        """Ends it for good: nothing of this instance stays."""
+        self.stop()
+        shutil.rmtree(self.folder)
+        if self.env["SSH_CHROOT"]:
+            shutil.rmtree(self.env["SSH_CHROOT"])
+
     @property
     def port(self) -> int:
         return int(self.env["SSH_PORT"])

@@ -100,7 +100,7 @@ def test_server_killed_and_restarted_in_mid_backup(tmp_path):
             freezer.restore(backup.id, tmp_path / "target")
         trees.compare(tmp_path / "source", tmp_path / "target")
     finally:
-        server.stop()
+        server.remove()
 
 
 def test_server_that_does_not_come_back(sshd, tmp_path):

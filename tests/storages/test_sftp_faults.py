@@ -44,7 +44,7 @@ def own(request):
     """A server of the test's own."""
     server = Sshd.start(f"faults-{os.getpid()}")
     yield server
-    server.stop()
+    server.remove()
 
 
 @pytest.fixture
