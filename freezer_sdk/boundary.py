@@ -44,6 +44,10 @@ class Boundary:
         others = {module: title for module in modules if module not in self._plugins}
         return Boundary({**self._plugins, **others}, secrets=(*self._secrets, *secrets))
 
+    def joined(self, other: Boundary) -> Boundary:
+        """A boundary around the plug-ins of both."""
+        return Boundary({**other._plugins, **self._plugins}, secrets=(*self._secrets, *other._secrets))
+
     @contextmanager
     def guard(self) -> Iterator[None]:
         """FreezerErrors and what is no ``Exception`` (KeyboardInterrupt) pass; the rest becomes PluginError."""

@@ -18,12 +18,14 @@ from typing import Any, Self, TypeVar
 from freezer_sdk import diff as differences
 from freezer_sdk import identity
 from freezer_sdk import selection as select
+from freezer_sdk.copying import copy_backups
 from freezer_sdk.engines.base import EngineCapabilities, Repository
 from freezer_sdk.errors import ConfigurationError, FreezerError, PolicyRefusal, RestoreError
 from freezer_sdk.model import (
     Backup,
     BackupOptions,
     Change,
+    CopyResult,
     Entry,
     EntryType,
     Event,
@@ -469,6 +471,60 @@ class Freezer:
         result = self._bring_back(found, place, options, operation, mode_options)
         operation.finish(files=result.files, size=result.bytes, status=str(result.status))
         return result
+
+    def copy(
+        self,
+        source: Freezer,
+        backups: str | Sequence[str] = (),
+        *,
+        name: str | None = None,
+        host: str | None = None,
+        tags: Sequence[str] = (),
+        before: datetime | None = None,
+        after: datetime | None = None,
+        dry_run: bool = False,
+        events: EventHandler | None = None,
+        cancel: CancelToken | None = None,
+    ) -> list[CopyResult]:
+        """Copies backups of another repository into this one; they keep their ids and all that is recorded of them.
+
+        What is here already is neither read nor written again; what was forgotten here stays so.
+
+        Args:
+            source: the other repository.
+            backups: one or several ids in it; none: all that fit.
+            name, host: exactly so.
+            tags: a backup must have all of them.
+            before: started before this moment; without a zone: local time.
+            after: started at this moment or later; without a zone: local time.
+            dry_run: only tell what would be copied.
+            events: as for the class, which is not called then; one start and one finish for each backup.
+            cancel: ends the run; what was copied whole before stays.
+
+        Returns:
+            What became of each backup, oldest first. One that failed has its error; the others were copied.
+
+        Raises:
+            BackupNotFound, AmbiguousError, ConfigurationError, PluginError, AccessDenied, StorageError, Cancelled.
+        """
+        target, origin = self._opened(), source._opened()
+        if not self.capabilities.copies:
+            raise ConfigurationError(f"the engine {self._place.engine.name!r} takes no copies")
+        wanted = BackupFilter(name=name, host=host, tags=texts(tags, "tags"), before=before, after=after)
+        everything, ids = source._all(), listed(backups)
+        chosen = [each for each in everything if wanted(each)]
+        if ids:
+            chosen = list({each.id: each for each in (source._choose(everything, one, wanted) for one in ids)}.values())
+        present = {each.id for each in self._all() if each.status is not Status.DAMAGED}
+        return copy_backups(
+            origin,
+            target,
+            chosen,
+            present=present,
+            dry_run=dry_run,
+            boundary=self._boundary.joined(source._boundary),
+            operation=lambda: self._operation("copy", events, cancel),
+        )
 
     def verify(
         self,

@@ -326,6 +326,42 @@ class VerifyResult:
         return not any(problem.fatal for problem in self.problems)
 
 
+class CopyOutcome(StrEnum):
+    """What became of a backup that was to be copied.
+
+    ``present``: it was there already. ``missing``: it is not there yet, and a dry run left it so. ``forgotten``: it was
+    there and was deleted, which copies respect.
+    """
+
+    COPIED = "copied"
+    PRESENT = "present"
+    MISSING = "missing"
+    FORGOTTEN = "forgotten"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyResult:
+    """One backup that was to be copied from one repository to another.
+
+    Attributes:
+        backup: as the source knows it.
+        read_bytes: content read from the source.
+        added_bytes: stored in the target: packs and index.
+        added_raw_bytes: the same content before compression.
+        duration: seconds.
+        error: why it failed.
+    """
+
+    backup: Backup
+    outcome: CopyOutcome
+    read_bytes: int = 0
+    added_bytes: int = 0
+    added_raw_bytes: int = 0
+    duration: float = 0.0
+    error: FreezerError | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class RepositoryInfo:
     """What a repository says about itself."""

@@ -14,6 +14,7 @@ from freezer_sdk.model import (
     JSON,
     Backup,
     BackupOptions,
+    CopyResult,
     Entry,
     EventHandler,
     Problem,
@@ -113,6 +114,24 @@ class Repository(Protocol):
 
         Raises:
             RestoreError, BackupNotFound, StorageError, Cancelled. Damage to single items is in the result.
+        """
+
+    def copy(self, source: Repository, backup: str, context: Context, *, dry_run: bool = False) -> CopyResult:
+        """Replicates a backup of another repository here, with all that is recorded about it, its id included.
+
+        What is here already is neither read nor written again, and a backup that is here, or was and is forgotten,
+        is left as it is. Only called with the capability ``copies``.
+
+        Args:
+            source: another open repository, of any engine.
+            backup: full id.
+            dry_run: only tell what would be done.
+
+        Raises:
+            BackupNotFound: the source does not have it.
+            IntegrityError: damaged in the source, so that it cannot be copied whole; nothing was committed.
+            ConfigurationError: nothing can be copied from this source.
+            StorageError, RepositoryError, Cancelled: nothing was committed.
         """
 
     def verify(self, backups: Sequence[str], *, read_data: bool, context: Context) -> VerifyResult:

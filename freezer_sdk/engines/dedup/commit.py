@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from freezer_sdk.engines.dedup.config import time_text
 from freezer_sdk.engines.dedup.page import INLINE, MAX_DEPTH, Content
@@ -18,6 +18,18 @@ from freezer_sdk.model import Backup, BackupStats, Problem, Status
 
 MAX_PROBLEMS = 10_000
 """A commit lists so many, so that it stays readable whatever goes wrong."""
+
+
+class Origin(NamedTuple):
+    """Where a copy was made from.
+
+    Attributes:
+        repository: id, 32 hexadecimal digits.
+        root: the roots directory there.
+    """
+
+    repository: str
+    root: Content
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,7 @@ class Commit:
         lease: id of the lease that it was written under.
         indexes: names of the index objects that the run wrote.
         scan_start_ns: entries changed later may have been read before the change.
+        origin: of a copy.
     """
 
     backup: Backup
@@ -40,6 +53,7 @@ class Commit:
     lease: str
     indexes: tuple[str, ...]
     scan_start_ns: int
+    origin: Origin | None = None
 
 
 def _text(data: str) -> str:
@@ -53,8 +67,8 @@ def _untext(data: str) -> str:
 
 def encode_commit(commit: Commit) -> dict[str, Any]:
     """The JSON document."""
-    backup = commit.backup
-    return {
+    backup, origin = commit.backup, commit.origin
+    document = {
         "version": 0,
         "id": backup.id,
         "time": time_text(backup.time),
@@ -77,7 +91,7 @@ def encode_commit(commit: Commit) -> dict[str, Any]:
         "machine_id": backup.machine_id,
         "program": backup.program,
         "parent": backup.parent,
-        "root": {"depth": commit.root.depth, "ids": commit.root.ids.hex()},
+        "root": _encode_root(commit.root),
         "users": {str(number): name for number, name in commit.owners.users.items()},
         "groups": {str(number): name for number, name in commit.owners.groups.items()},
         "generation": commit.generation,
@@ -85,6 +99,13 @@ def encode_commit(commit: Commit) -> dict[str, Any]:
         "indexes": list(commit.indexes),
         "scan_start_ns": str(commit.scan_start_ns),  # beyond the integers that every reader of JSON holds
     }
+    if origin is not None:
+        document["origin"] = {"repository": origin.repository, "root": _encode_root(origin.root)}
+    return document
+
+
+def _encode_root(root: Content) -> dict[str, Any]:
+    return {"depth": root.depth, "ids": root.ids.hex()}
 
 
 def _decode_root(data: Mapping[str, Any]) -> Content:
@@ -92,6 +113,10 @@ def _decode_root(data: Mapping[str, Any]) -> Content:
     if not 0 <= root.depth <= MAX_DEPTH or len(root.ids) % 32 or len(root.ids) > 32 * INLINE:
         raise ValueError("the root is no reference to content")
     return root
+
+
+def _decode_origin(data: Mapping[str, Any] | None) -> Origin | None:
+    return None if data is None else Origin(str(data["repository"]), _decode_root(data["root"]))
 
 
 def _decode_stats(data: Mapping[str, Any]) -> BackupStats:
@@ -150,6 +175,7 @@ def decode_commit(data: Mapping[str, Any], *, backup_id: str) -> Commit:
             lease=str(data["lease"]),
             indexes=tuple(str(name) for name in data["indexes"]),
             scan_start_ns=int(data["scan_start_ns"]),
+            origin=_decode_origin(data.get("origin")),
         )
     except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
         raise IntegrityError(f"the commit of backup {backup_id} is damaged: {error!r}") from None

@@ -6,14 +6,16 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from datetime import UTC, date, datetime
 from types import TracebackType
 from typing import Self
 
-from freezer_sdk.engines.base import Context
+from freezer_sdk.engines.base import Context, Repository
 from freezer_sdk.engines.dedup import features, protocol
 from freezer_sdk.engines.dedup.backup import BackupRun
 from freezer_sdk.engines.dedup.catalog import Catalog, Listed
 from freezer_sdk.engines.dedup.content import ContentReader
+from freezer_sdk.engines.dedup.copy import CopyRun, Source
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.index import BlobIndex
 from freezer_sdk.engines.dedup.keyring import KeyRing, Role
@@ -22,10 +24,11 @@ from freezer_sdk.engines.dedup.reader import BlobReader
 from freezer_sdk.engines.dedup.restore import Restore
 from freezer_sdk.engines.dedup.tree import TreeReader, entry_of
 from freezer_sdk.engines.dedup.verify import Verification
-from freezer_sdk.errors import AccessDenied, BackupNotFound, RestoreError
+from freezer_sdk.errors import AccessDenied, BackupNotFound, ConfigurationError, RestoreError
 from freezer_sdk.model import (
     Backup,
     BackupOptions,
+    CopyResult,
     Entry,
     EntryType,
     Problem,
@@ -49,6 +52,7 @@ class DedupRepository:
         self._catalog = Catalog(handle)
         self._lock = threading.Lock()
         self._blobs: BlobReader | None = None
+        self._looked_for_lost: date | None = None  # the day when packs were compared with the index for a copy
 
     @property
     def keys(self) -> KeyRing:
@@ -178,6 +182,40 @@ class DedupRepository:
         """
         commit = self._catalog.find(backup)
         return Restore(self._handle, commit, options, context).run(target)
+
+    def copy(self, source: Repository, backup: str, context: Context, *, dry_run: bool = False) -> CopyResult:
+        """Replicates a backup of another repository here, with all that is recorded about it, its id included.
+
+        Raises:
+            BackupNotFound, IntegrityError, ConfigurationError, AccessDenied, StorageError, RepositoryError, Cancelled.
+        """
+        if Role.WRITER not in self._keys.roles:
+            raise AccessDenied("this key may not write to the repository")
+        if not isinstance(source, DedupRepository):
+            raise ConfigurationError("backups can only be copied from a repository of the engine dedup")
+        if source.keys.repository_id == self._keys.repository_id:
+            raise ConfigurationError("a repository cannot be copied into itself")
+        if not dry_run:
+            self._announce()
+        run = CopyRun(
+            self._handle,
+            self._catalog,
+            source.opened(backup),
+            context,
+            look_for_lost=self._looked_for_lost != datetime.now(UTC).date(),
+        )
+        result = run.run(dry_run=dry_run)
+        if run.sound:
+            self._looked_for_lost = datetime.now(UTC).date()
+        return result
+
+    def opened(self, backup: str) -> Source:
+        """For the engine only: a backup with what it is read through.
+
+        Raises:
+            BackupNotFound, IntegrityError, StorageError.
+        """
+        return Source(self._handle, self._catalog, self._reader(), self._catalog.find(backup))
 
     def verify(self, backups: Sequence[str], *, read_data: bool, context: Context) -> VerifyResult:
         """Checks that backups are whole; findings are in the result.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -34,14 +34,18 @@ class WriteSession:
         given: its id was not drawn for this run: another run may store the same backup.
         problem: told of what was found on the way.
         dry_run: write nothing.
+        catalog: knows commits that were opened before.
 
     Attributes:
+        writing: what :meth:`write` gave.
+        lost: names of packs that are not there, as far as they were looked for.
         generation: the newest of marks and sweeps, for the commit.
         reader: knows everything that is stored; only what it reads after the lease may be relied upon.
     """
 
     reader: BlobReader
-    writer: BlobWriter
+    writing: BlobWriter | None = None
+    lost: Sequence[str] = ()
 
     def __init__(
         self,
@@ -52,12 +56,13 @@ class WriteSession:
         given: bool,
         problem: Callable[[Problem], None],
         dry_run: bool = False,
+        catalog: Catalog | None = None,
     ) -> None:
         self._handle, self._storage, self._keys, self._context = handle, handle.storage, handle.keys, context
         self._name, self._given, self._problem, self._dry_run = name, given, problem, dry_run
-        self.catalog = Catalog(handle)
+        self.catalog = catalog or Catalog(handle)
         self.generation = 0
-        self._set_back = self._writing = False
+        self._set_back = False
         self._lease: protocol.Lease | None = None
 
     def __enter__(self) -> Self:
@@ -76,14 +81,14 @@ class WriteSession:
     ) -> None:
         """Closes what is open. A run that failed leaves an index of what it stored; if it cannot, its lease stays open:
         that is how the next run knows that there is something to be found."""
-        if self._writing:
-            self.writer.close()
+        if self.writing is not None:
+            self.writing.close()
         if self._lease is None:
             return
-        if self._writing and self.writer.unindexed:
+        if self.writing is not None and self.writing.unindexed:
             try:
                 self._lease.check()
-                self.writer.settle(self._storage.flush)
+                self.writing.settle(self._storage.flush)
             except FreezerError:
                 return
         self._lease.close()
@@ -121,7 +126,7 @@ class WriteSession:
         """
         self.reader.load_index(Kind.META)
         self.reader.load_index(Kind.DATA)
-        lost = distrust_lost_packs(self._storage, self.reader.index)
+        self.lost = lost = distrust_lost_packs(self._storage, self.reader.index)
         for name in lost[:_MOST_NAMED]:
             message = "missing or cut short; what lay there is not used any more, and verify says which backups need it"
             self._problem(Problem(path=name, kind="lost", message=message, fatal=False))
@@ -137,7 +142,7 @@ class WriteSession:
             StorageError.
         """
         reader = self.reader
-        self.writer = BlobWriter(
+        self.writing = BlobWriter(
             self._handle,
             reader.index,
             load_index=lambda: reader.load_index(Kind.DATA),
@@ -145,8 +150,7 @@ class WriteSession:
             cancel=self._context.cancel,
             dry_run=self._dry_run,
         )
-        self._writing = True
-        return self.writer
+        return self.writing
 
     def _adopt(self) -> list[PackRows]:
         """Packs that a run which died had stored; worth a look only when a lease was never closed."""
@@ -171,12 +175,13 @@ class WriteSession:
         Raises:
             StorageError, IntegrityError, Cancelled.
         """
-        rebuilt = self.reader.rebuilt
+        writer, rebuilt = self.writing, self.reader.rebuilt
+        assert writer is not None
         if rebuilt:  # packs that no readable index names
-            self.writer.index_also(rebuilt)
+            writer.index_also(rebuilt)
             message = f"{len(rebuilt)} packs were in no readable index; they are indexed again"
             self._problem(Problem(path="index", kind="index", message=message, fatal=False))
-        self.writer.finish(self._storage.flush)
+        writer.finish(self._storage.flush)
 
     def commit(self, commit: Commit) -> None:
         """Makes the backup visible.

@@ -112,18 +112,26 @@ class BlobWriter:
         Raises:
             StorageError, IntegrityError, Cancelled: also of work begun before.
         """
-        if self._load_index is not None and kind is Kind.DATA:
-            self._load_index()
-            self._load_index = None
         blob = blob_id(self._hash_keys[kind], data)
-        if blob in self._fresh[kind] or self._index.reusable(kind, blob):
-            return blob
+        self.store_as(kind, blob, data)
+        return blob
+
+    def store_as(self, kind: Kind, blob: bytes, data: Buffer) -> None:
+        """As :meth:`store`, for content that was just checked against its id."""
+        if self.has(kind, blob):
+            return
         self._fresh[kind].add(blob)
         joining = self._joining[kind]
         joining.add(blob, data)
         if joining.size >= self._segment:
             self._submit(kind)
-        return blob
+
+    def has(self, kind: Kind, blob: bytes) -> bool:
+        """Whether a blob is stored, in this run or before, where it can be relied upon."""
+        if self._load_index is not None and kind is Kind.DATA:
+            self._load_index()
+            self._load_index = None
+        return blob in self._fresh[kind] or self._index.reusable(kind, blob)
 
     def store_meta(self, data: bytes) -> bytes:
         """As :meth:`store`, for pages and lists."""
