@@ -27,8 +27,8 @@ from freezer_sdk.files.report import Reporter
 from freezer_sdk.model import Buffer, Problem, RestoreOptions
 from freezer_sdk.modes.base import STAT
 
-SmallFile = tuple[bytes, bytes, int, int, bytes]
-"""Name, packed row of :data:`~freezer_sdk.modes.base.STAT`, start and length in the segment, hash of the content."""
+SmallFile = tuple[bytes, bytes, int, bytes, tuple[int, ...]]
+"""Name, packed row of :data:`~freezer_sdk.modes.base.STAT`, start in the segment, hashes and lengths of its blobs."""
 
 LARGEST_SEGMENT = 32 << 20
 """Bytes of content that can be handed over at once."""
@@ -130,6 +130,24 @@ class WriterProcess:
             return None
 
 
+def is_content(key: bytes, blobs: bytes, lengths: Sequence[int], data: Buffer) -> bool:
+    """Whether data are what the keyed hashes of their parts say.
+
+    Args:
+        blobs: the hashes, 32 bytes each.
+        lengths: of the parts.
+    """
+    if len(lengths) == 1:
+        return blob_id(key, data) == blobs
+    view = memoryview(data)
+    at = 0
+    found = []
+    for length in lengths:
+        found.append(blob_id(key, view[at : at + length]))
+        at += length
+    return b"".join(found) == blobs
+
+
 def _read(fd: int, size: int) -> bytearray:
     data = bytearray(size)
     view = memoryview(data)
@@ -182,10 +200,10 @@ def _write(entries: EntryWriter, batch: Any, segment: memoryview, key: bytes) ->
     failed = []
     number = 0
     for directory, files in batch:
-        for name, row, start, length, blob in files:
-            data = segment[start : start + length]
+        for name, row, start, blobs, lengths in files:
+            data = segment[start : start + sum(lengths)]
             try:
-                if blob_id(key, data) != blob:
+                if not is_content(key, blobs, lengths, data):
                     failed.append(number)
                 else:
                     entries.write_new(directory, name, STAT.unpack(row), data)

@@ -65,7 +65,7 @@ class Watch:
         with self._lock:
             found = children()
             self.seen |= found
-            if event.files < 2000 or not found:
+            if not event.files or not found:
                 return
             if self._act == "kill":
                 self._act = ""

@@ -20,27 +20,25 @@ from freezer_sdk.engines.dedup.commit import Commit
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.index import BlobIndex, Place
 from freezer_sdk.engines.dedup.layout import Kind
-from freezer_sdk.engines.dedup.page import content_ids
+from freezer_sdk.engines.dedup.page import INLINE, content_ids
 from freezer_sdk.engines.dedup.reader import BlobReader
 from freezer_sdk.engines.dedup.select import Leaves, Selection
 from freezer_sdk.engines.dedup.tree import Node, TreeReader, get_extra, nodes_of, not_descended, split_extents
 from freezer_sdk.errors import IntegrityError, RestoreError
 from freezer_sdk.files.target import Decision, FileWriter, Item, RestoreTarget, TargetUnusable
-from freezer_sdk.files.writer_process import SmallFile, WriterProcess
+from freezer_sdk.files.writer_process import SmallFile, WriterProcess, is_content
 from freezer_sdk.model import Buffer, Event, Problem, RestoreOptions, RestoreResult
-from freezer_sdk.modes.base import FLAG_INCOMPLETE, STAT, Extra
+from freezer_sdk.modes.base import FLAG_INCOMPLETE, STAT, Extra, Extras
 from freezer_sdk.streams.pool import WorkerPool
 
 _PLANNED_BLOBS = 131_072  # at most, before they are fetched: about 40 MB; content that occurs twice is fetched once
 _PLANNED_FILES = 256  # of several blobs, since they may all be open at once
-_FIRST_FILES = 16  # in the first batch, which doubles: fetching begins soon
 _SMALL = 1 << 20  # files of one blob up to this size are written in one go
 _MANY = 10_000  # files for which another process is worth its start
 _MOST_HELPERS = 4
 _MOST_JOBS = 4096  # segments whose files are planned, and which wait to be fetched
 _EVENT_EVERY = 0.1  # seconds
 _TICK_AFTER = 32  # entries
-_ONE_BLOB = 1  # depth 0, one id
 _REGULAR = stat.S_IFREG >> 12
 _FLAGS_AND_SIZE, _AT_FLAGS = struct.Struct("<IQ"), 12  # of a row of STAT
 _WAIT = 0.5  # seconds between looks at errors and cancellation
@@ -59,9 +57,10 @@ class _File:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-_Quick = tuple[Leaves, int, int, int, int]
-"""A small file of one blob that nothing is special about: its page, its number there, where its id lies among the
-page's, where the blob starts in its segment, and its length. Plain, since there may be very many."""
+_Quick = tuple[Leaves, int, int, int, tuple[int, ...]]
+"""A small file that nothing is special about, all of it in one segment: its page, its number there, where its ids lie
+among the page's, where its content starts in the segment, and the lengths of its blobs. Plain, since there may be very
+many."""
 
 
 class _Small(NamedTuple):
@@ -139,7 +138,6 @@ class Restore:
         self._pool = WorkerPool("freezer-restore", threads=threads, budget=_MOST_JOBS, cancel=context.cancel)
         helped = threads > 1 and commit.backup.stats.files >= _MANY and not options.paths
         self._stopping = False
-        self._most_files = _FIRST_FILES
         self._helpers: list[WriterProcess] = []
         self._most_helpers = min(threads, _MOST_HELPERS) if helped else 0
         self._local = threading.local()
@@ -241,27 +239,44 @@ class Restore:
         starts = page.starts()
         files = total = 0
         for number in leaves.numbers:
-            at = starts[number]
-            if quick and counts[number] == _ONE_BLOB and types[number] >> 4 == _REGULAR and number not in facts:
+            if (
+                quick
+                and 0 < counts[number] <= INLINE  # depth 0, and as many ids
+                and types[number] >> 4 == _REGULAR
+                and (number not in facts or _only_chunker(facts[number]))
+            ):
                 flags, size = _FLAGS_AND_SIZE.unpack_from(stats, STAT.size * number + _AT_FLAGS)
                 if size <= _SMALL and not flags & FLAG_INCOMPLETE:
-                    place = self._place(ids[at : at + 32])
-                    if place is not None and place.length == size:
+                    at = starts[number]
+                    place, lengths = self._together(ids[at : starts[number + 1]])
+                    if place is not None and sum(lengths) == size:
                         files += 1
                         total += size
-                        self._plan(self._small, place, (leaves, number, at, place.start, size))
+                        self._plan(self._small, place, (leaves, number, at, place.start, lengths))
                         continue
             (node,) = nodes_of(page, (number,))
             self._entry(_below(leaves.directory, node.name), node, None)
         self._counts["files"] += files
         self._counts["bytes"] += total
 
-    def _place(self, blob: bytes) -> Place | None:
-        """Where a blob lies; ``None``: nowhere, which is told when its file has its turn."""
+    def _together(self, ids: bytes) -> tuple[Place | None, tuple[int, ...]]:
+        """The place of the first of some blobs and the lengths of all, if they follow each other in one segment.
+
+        What is nowhere is told when its file has its turn.
+        """
         try:
-            return self._blobs.place(Kind.DATA, blob)
+            first = self._blobs.place(Kind.DATA, ids[:32])
+            if len(ids) == 32:
+                return first, (first.length,)
+            places = [first, *(self._blobs.place(Kind.DATA, ids[at : at + 32]) for at in range(32, len(ids), 32))]
         except IntegrityError:
-            return None
+            return None, ()
+        end = first.start
+        for place in places:
+            if (place.pack, place.offset, place.start) != (first.pack, first.offset, end):
+                return None, ()
+            end += place.length
+        return first, tuple(place.length for place in places)
 
     def _leaf(self, path: bytes, node: Node, item: Item, kind: int) -> None:
         group = get_extra(node.extras, Extra.LINK_GROUP) if node.extras else None
@@ -333,8 +348,7 @@ class Restore:
         else:
             pieces.append(piece)
         batch.blobs += 1
-        if batch.blobs >= _PLANNED_BLOBS or batch.files >= self._most_files:
-            self._most_files = min(2 * self._most_files, _PLANNED_FILES)
+        if batch.blobs >= _PLANNED_BLOBS or batch.files >= _PLANNED_FILES:
             self._fetch(batch)
 
     def _pieces(self, file: _File, node: Node) -> Iterator[_Piece]:
@@ -487,21 +501,30 @@ class Restore:
             with self._reported(small.path, small.length):
                 place = Place(Kind.DATA, *key, small.start, small.length)
                 self._target.write_file(small.path, small.item, self._content(small.blob, place, segment))
-        write, is_named, unpack = self._target.write_new, self._blobs.is_named, STAT.unpack_from
+        write, unpack, hash_key = self._target.write_new, STAT.unpack_from, self._blobs.hash_key(Kind.DATA)
         raw = b"" if isinstance(segment, IntegrityError) else segment
         data: Buffer
         for piece in quick:
-            (directory, page, _numbers), number, at, start, length = piece
+            (directory, page, _numbers), number, at, start, lengths = piece
             try:
-                blob, data = page.ids[at : at + 32], raw[start : start + length]
-                if not is_named(Kind.DATA, blob, data):
-                    data = self._content(blob, Place(Kind.DATA, *key, start, length), segment)
+                ids, data = page.ids[at : at + 32 * len(lengths)], raw[start : start + sum(lengths)]
+                if not is_content(hash_key, ids, lengths, data):
+                    data = b"".join(self._contents(key, ids, start, lengths, segment))
                 write(directory, page.names[number], unpack(page.stats, STAT.size * number), data)
             except TargetUnusable:
                 raise
             except (IntegrityError, RestoreError, OSError) as error:
-                self._lost.append(length)
+                self._lost.append(sum(lengths))
                 self._fail(_below(directory, page.names[number]), error)
+
+    def _contents(
+        self, key: _Segment, ids: bytes, start: int, lengths: tuple[int, ...], segment: _Content
+    ) -> Iterator[memoryview]:
+        """Blobs one by one, each from wherever it is whole."""
+        for number, length in enumerate(lengths):
+            place = Place(Kind.DATA, *key, start, length)
+            yield self._content(ids[32 * number : 32 * (number + 1)], place, segment)
+            start += length
 
     @contextmanager
     def _reported(self, path: bytes, size: int) -> Iterator[None]:
@@ -593,10 +616,20 @@ def _small_files(pieces: list[_Quick]) -> Iterator[tuple[bytes, list[SmallFile]]
         yield (
             leaves.directory,
             [
-                (names[number], stats[STAT.size * number : STAT.size * (number + 1)], start, length, ids[at : at + 32])
-                for _leaves, number, at, start, length in group
+                (
+                    names[number],
+                    stats[STAT.size * number : STAT.size * (number + 1)],
+                    start,
+                    ids[at : at + 32 * len(lengths)],
+                    lengths,
+                )
+                for _leaves, number, at, start, lengths in group
             ],
         )
+
+
+def _only_chunker(facts: Extras) -> bool:
+    return all(tag == Extra.CHUNKER for tag, _value in facts)
 
 
 def _below(directory: bytes, name: bytes) -> bytes:
