@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from freezer_sdk.plugins import list_plugins
     from freezer_sdk.selection import split_selector
     from freezer_sdk.streams.cancel import CancelToken
+    from freezer_sdk.streams.ratelimit import Limits
 
     __version__: str
 
@@ -121,6 +122,7 @@ __all__ = [
     "InvalidName",
     "Layout",
     "LeaseLost",
+    "Limits",
     "ObjectExists",
     "ObjectNotFound",
     "Overdue",
@@ -182,6 +184,7 @@ _HOMES = {
     "GroupBackup": _MODEL,
     "GroupResult": _MODEL,
     "Layout": _MODEL,
+    "Limits": "freezer_sdk.streams.ratelimit",
     "Overwrite": _MODEL,
     "PlannedAction": _MODEL,
     "PluginInfo": "freezer_sdk.contract",

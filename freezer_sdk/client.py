@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import partial
 from os import PathLike
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from freezer_sdk import diff as differences
 from freezer_sdk import identity
@@ -49,6 +49,9 @@ from freezer_sdk.storages.base import Reader, Storage
 from freezer_sdk.streams.cancel import CancelToken
 from freezer_sdk.subject import Paths, Subject, build_mode, build_subject, listed, texts
 
+if TYPE_CHECKING:
+    from freezer_sdk.streams.ratelimit import Limits
+
 _log = logging.getLogger("freezer_sdk")
 _FILES = "fs"  # the mode whose backups are plain trees
 
@@ -67,6 +70,7 @@ class Freezer:
         engine: name of the engine.
         encryption: ``False``: make an unencrypted repository (only with ``create``).
         storage_options, engine_options: values of the plug-ins' declared options.
+        limits: bandwidth limits, for a storage URL; several repositories that are given the same object share them.
         events: called with progress, from any thread; when it raises, it is logged and not called again.
 
     Raises:
@@ -83,6 +87,7 @@ class Freezer:
         encryption: bool = True,
         storage_options: Mapping[str, Any] | None = None,
         engine_options: Mapping[str, Any] | None = None,
+        limits: Limits | None = None,
         events: EventHandler | None = None,
     ) -> None:
         self._begin(
@@ -94,6 +99,7 @@ class Freezer:
                 encryption=encryption,
                 storage_options=storage_options,
                 engine_options=engine_options,
+                limits=limits,
             ),
             events,
         )
@@ -108,6 +114,7 @@ class Freezer:
         encryption: bool = True,
         storage_options: Mapping[str, Any] | None = None,
         engine_options: Mapping[str, Any] | None = None,
+        limits: Limits | None = None,
         events: EventHandler | None = None,
         like: Freezer | None = None,
     ) -> Self:
@@ -133,6 +140,7 @@ class Freezer:
                 encryption=encryption,
                 storage_options=storage_options,
                 engine_options=engine_options,
+                limits=limits,
                 like=None if like is None else like._opened(),
             ),
             events,
@@ -161,6 +169,15 @@ class Freezer:
     def location(self) -> str:
         """A URL of the storage, without secrets."""
         return self._place.location
+
+    @property
+    def limits(self) -> Limits:
+        """Bandwidth limits, which may be changed while the storage is at work: ``freezer.limits.upload = "5M"``.
+
+        Raises:
+            ConfigurationError: the class was given a Storage that was not opened by ``open_storage()``.
+        """
+        return self._place.limits
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -246,7 +263,7 @@ class Freezer:
             PluginError, SourceError, StorageError, RepositoryError, Cancelled: nothing was committed.
         """
         repository = self._opened()
-        with subject.calling(self._boundary, protected).guard():
+        with subject.calling(self._boundary, protected).guard(), self._place.watching(operation.context.cancel):
             return repository.backup(protected, replace(options, excludes=tuple(protected.excludes)), operation.context)
 
     def backups(
@@ -468,7 +485,8 @@ class Freezer:
         operation = self._operation("restore", events, cancel)
         place = os.fsdecode(target)
         operation.start(backup=found.id, target=place, dry_run=dry_run)
-        result = self._bring_back(found, place, options, operation, mode_options)
+        with self._place.watching(operation.context.cancel):
+            result = self._bring_back(found, place, options, operation, mode_options)
         operation.finish(files=result.files, size=result.bytes, status=str(result.status))
         return result
 
@@ -516,15 +534,17 @@ class Freezer:
         if ids:
             chosen = list({each.id: each for each in (source._choose(everything, one, wanted) for one in ids)}.values())
         present = {each.id for each in self._all() if each.status is not Status.DAMAGED}
-        return copy_backups(
-            origin,
-            target,
-            chosen,
-            present=present,
-            dry_run=dry_run,
-            boundary=self._boundary.joined(source._boundary),
-            operation=lambda: self._operation("copy", events, cancel),
-        )
+        token = cancel or CancelToken()
+        with self._place.watching(token), source._place.watching(token):
+            return copy_backups(
+                origin,
+                target,
+                chosen,
+                present=present,
+                dry_run=dry_run,
+                boundary=self._boundary.joined(source._boundary),
+                operation=lambda: self._operation("copy", events, token),
+            )
 
     def verify(
         self,
@@ -550,7 +570,7 @@ class Freezer:
         chosen = [each.id for each in self._chosen(self._all(), identifiers)] if identifiers else []
         operation = self._operation("verify", events, cancel)
         operation.start(backups=chosen, read_data=read_data)
-        with self._boundary.guard():
+        with self._boundary.guard(), self._place.watching(operation.context.cancel):
             result = repository.verify(chosen, read_data=read_data, context=operation.context)
         operation.finish(size=result.bytes_read, ok=result.ok)
         return result

@@ -48,6 +48,7 @@ class PluginInfo:
         target: the ``module:class`` that the entry point names.
         alias_of: the plug-in's first name, when this is another name of the same class.
         options: what a user can set; empty when it could not be loaded.
+        common_options: what a user can set for every plug-in of its kind.
     """
 
     kind: str
@@ -59,6 +60,7 @@ class PluginInfo:
     target: str = ""
     alias_of: str | None = None
     options: tuple[Option, ...] = ()
+    common_options: tuple[Option, ...] = ()
 
     @property
     def available(self) -> bool:

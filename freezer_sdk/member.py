@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from freezer_sdk.client import Freezer
 from freezer_sdk.errors import FreezerError
@@ -16,6 +16,9 @@ from freezer_sdk.model import Event, EventHandler
 from freezer_sdk.opening import Password
 from freezer_sdk.storages.base import Storage
 from freezer_sdk.streams.cancel import CancelToken
+
+if TYPE_CHECKING:
+    from freezer_sdk.streams.ratelimit import Limits
 
 _log = logging.getLogger("freezer_sdk")
 _CLOSING = 30.0  # seconds
@@ -33,6 +36,7 @@ class Target:
     encryption: bool = True
     storage_options: Mapping[str, Any] | None = None
     engine_options: Mapping[str, Any] | None = None
+    limits: Limits | None = None
 
     def __repr__(self) -> str:
         return f"<Target {self.location}>"
@@ -61,6 +65,7 @@ class Target:
             encryption=self.encryption,
             storage_options=self.storage_options,
             engine_options=self.engine_options,
+            limits=self.limits,
             events=events,
         )
 

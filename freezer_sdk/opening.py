@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -16,28 +16,39 @@ from freezer_sdk.boundary import Boundary
 from freezer_sdk.engines.base import Engine, Repository
 from freezer_sdk.errors import ConfigurationError, FreezerError, RepositoryExists
 from freezer_sdk.model import Problem
-from freezer_sdk.options import secret_values
-from freezer_sdk.storages.base import Storage
+from freezer_sdk.options import secret_values, validate
+from freezer_sdk.storages.base import COMMON_OPTIONS, Storage
+from freezer_sdk.streams.cancel import CancelToken
 
 if TYPE_CHECKING:
     from freezer_sdk.plugins import PluginRegistry
+    from freezer_sdk.reliable import ReliableStorage
+    from freezer_sdk.streams.ratelimit import Limits
 
 Password = str | Callable[[], str | None] | None
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.ASCII)
 
 
-def open_storage(url: str, *, options: Mapping[str, Any] | None = None) -> Storage:
-    """The storage that a URL names.
+def open_storage(
+    url: str, *, options: Mapping[str, Any] | None = None, limits: Limits | None = None
+) -> ReliableStorage:
+    """The storage that a URL names; it repeats calls that fail for a while, and keeps to bandwidth limits.
 
     Args:
         url: for example ``local:/srv/backups``; the scheme is the name of the plug-in.
-        options: values of the plug-in's options; they win over what the URL says.
+        options: values of the plug-in's options, and of those that all storages have
+            (:data:`~freezer_sdk.storages.base.COMMON_OPTIONS`); they win over what the URL says.
+        limits: hold beside those among the options, for all storages that are given the same object together.
 
     Raises:
         ConfigurationError, PluginError, StorageError.
     """
     from freezer_sdk import plugins
+    from freezer_sdk.reliable import ReliableStorage
+    from freezer_sdk.streams.process import secrets_in
+    from freezer_sdk.streams.ratelimit import Limits
+    from freezer_sdk.streams.retry import RetryPolicy
 
     match = _SCHEME.match(url)
     if match is None:
@@ -46,9 +57,19 @@ def open_storage(url: str, *, options: Mapping[str, Any] | None = None) -> Stora
         )
     registry = plugins.PluginRegistry()
     plugin = registry.require(plugins.STORAGE, match[1])
-    with Boundary({plugin.__module__: f"storage {match[1]!r}"}).guard():
-        values = plugin.parse_url(url)
-    return registry.build(plugins.STORAGE, match[1], {**values, **(options or {})})
+    title = f"storage {match[1]!r}"
+    with Boundary({plugin.__module__: title}, secrets=secrets_in([url])).guard():
+        values = {**plugin.parse_url(url), **(options or {})}
+    accepted = validate((*plugin.options, *COMMON_OPTIONS), values, owner=title)
+    given = {option.name for option in COMMON_OPTIONS if values.get(option.name) is not None}
+    common = {option.name: accepted.pop(option.name) for option in COMMON_OPTIONS}
+    policy = None
+    if given & {"retry_attempts", "retry_time"}:
+        policy = RetryPolicy(attempts=common["retry_attempts"], total=common["retry_time"])
+    own = Limits(upload=common["upload_limit"], download=common["download_limit"])
+    secrets = (*secrets_in([url]), *secret_values(plugin.options, accepted))
+    made = registry.build(plugins.STORAGE, match[1], accepted)
+    return ReliableStorage(made, policy=policy, limits=[own] if limits is None else [limits, own], secrets=secrets)
 
 
 class Opening(Enum):
@@ -68,6 +89,7 @@ class Opened:
         location: URL of the storage, without secrets.
         problems: warnings of the opening.
         boundary: knows the engine and the storage.
+        reliable: the storage, when :func:`open_storage` made it.
         activity: of the storage.
     """
 
@@ -80,6 +102,24 @@ class Opened:
     problems: tuple[Problem, ...]
     boundary: Boundary
     activity: Activity
+    reliable: ReliableStorage | None
+
+    @property
+    def limits(self) -> Limits:
+        """Bandwidth limits of the storage.
+
+        Raises:
+            ConfigurationError: a Storage was given that knows none.
+        """
+        if self.reliable is None:
+            raise ConfigurationError(
+                f"{self.location} was opened by the caller, without limits", hint="give its URL, or use open_storage()"
+            )
+        return self.reliable.limits
+
+    def watching(self, cancel: CancelToken) -> AbstractContextManager[None]:
+        """Inside, the storage waits for nothing any more once the token is cancelled."""
+        return nullcontext() if self.reliable is None else self.reliable.watching(cancel)
 
     def close(self) -> None:
         """Releases the repository, then the storage if it was opened here."""
@@ -102,10 +142,12 @@ def open_repository(
     storage_options: Mapping[str, Any] | None,
     engine_options: Mapping[str, Any] | None,
     like: Repository | None = None,
+    limits: Limits | None = None,
 ) -> Opened:
     """Opens or makes a repository.
 
     Args:
+        limits: only for a storage URL.
         like: only for making one.
 
     Raises:
@@ -113,15 +155,19 @@ def open_repository(
         ConfigurationError, PluginError, RepositoryNotFound, WrongPassword, UnsupportedFormat, StorageError.
     """
     from freezer_sdk import plugins
+    from freezer_sdk.reliable import ReliableStorage
 
-    if not isinstance(storage, str) and storage_options:
-        raise ConfigurationError("storage options are for a storage URL, not for a Storage that is open already")
+    if not isinstance(storage, str) and (storage_options or limits is not None):
+        what = "storage options" if storage_options else "limits"
+        raise ConfigurationError(f"{what} are for a storage URL, not for a Storage that is open already")
     registry = plugins.PluginRegistry()
     maker = registry.build(plugins.ENGINE, engine, engine_options)
-    place = open_storage(storage, options=storage_options) if isinstance(storage, str) else storage
+    place = open_storage(storage, options=storage_options, limits=limits) if isinstance(storage, str) else storage
+    reliable = place if isinstance(place, ReliableStorage) else None
+    plain, secrets = (place, ()) if reliable is None else (reliable.inner, reliable.secrets)
     boundary = Boundary(
-        {type(maker).__module__: f"engine {engine!r}", type(place).__module__: f"storage {place.name!r}"},
-        secrets=secret_values(place.options, storage_options or {}),
+        {type(maker).__module__: f"engine {engine!r}", type(plain).__module__: f"storage {plain.name!r}"},
+        secrets=secrets,
     )
     source = _Password(password)
     watched = WatchedStorage(place)
@@ -143,6 +189,7 @@ def open_repository(
                 problems=tuple(repository.problems),
                 boundary=boundary,
                 activity=watched.activity,
+                reliable=reliable,
             )
     except BaseException:
         if isinstance(storage, str):

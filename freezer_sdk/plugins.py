@@ -23,7 +23,7 @@ from freezer_sdk.errors import ConfigurationError, FreezerError, PluginError, Pl
 from freezer_sdk.modes.base import Mode
 from freezer_sdk.options import Option, markdown_table, secret_values, validate
 from freezer_sdk.snapshots.base import SnapshotProvider
-from freezer_sdk.storages.base import Storage
+from freezer_sdk.storages.base import COMMON_OPTIONS, Storage
 
 P = TypeVar("P", bound=Plugin)
 
@@ -35,10 +35,12 @@ class Kind(Generic[P]):
     Attributes:
         name: ``engine``, ``storage``, ``mode``, ``compressor`` or ``snapshot``.
         contract: the class that plug-ins of this kind derive from.
+        common: options of all plug-ins of this kind, beside their own; the plug-in itself never sees them.
     """
 
     name: str
     contract: type[Plugin]
+    common: tuple[Option, ...] = ()
 
     @property
     def namespace(self) -> str:
@@ -47,7 +49,7 @@ class Kind(Generic[P]):
 
 
 ENGINE: Final[Kind[Engine]] = Kind("engine", Engine)
-STORAGE: Final[Kind[Storage]] = Kind("storage", Storage)
+STORAGE: Final[Kind[Storage]] = Kind("storage", Storage, COMMON_OPTIONS)
 MODE: Final[Kind[Mode]] = Kind("mode", Mode)
 COMPRESSOR: Final[Kind[Compressor]] = Kind("compressor", Compressor)
 SNAPSHOT: Final[Kind[SnapshotProvider]] = Kind("snapshot", SnapshotProvider)
@@ -124,6 +126,14 @@ class PluginRegistry:
             raise PluginUnavailable(f"{self._title(kind, name)} cannot be used here: {reason}", hint=reason)
         return plugin
 
+    def options(self, kind: Kind[Any], name: str) -> tuple[Option, ...]:
+        """Everything that a user can set for a plug-in: its own options, and those of its kind.
+
+        Raises:
+            PluginNotFound, PluginError: see :meth:`load`.
+        """
+        return (*self.load(kind, name).options, *kind.common)
+
     def build(self, kind: Kind[P], name: str, values: Mapping[str, Any] | None = None) -> P:
         """A plug-in, built with the values of its options.
 
@@ -189,6 +199,7 @@ class PluginRegistry:
             target=point.value,
             alias_of=None if first == point.name else first,
             options=options,
+            common_options=kind.common,
         )
 
     def _entry_points(self, kind: Kind[Any]) -> list[EntryPoint]:
@@ -258,6 +269,9 @@ def reference_page(plugins: Iterable[PluginInfo]) -> str:
     for info in plugins:
         if info.kind != last:
             lines += [f"## {info.kind.capitalize()} plug-ins", ""]
+            if info.common_options:
+                lines += [f"Beside its own options, each {info.kind} has these:", ""]
+                lines += [markdown_table(info.common_options), ""]
             last = info.kind
         lines += [f"### `{info.name}`", ""]
         if info.alias_of is not None:
@@ -297,6 +311,9 @@ def _faults(kind: Kind[Any], point: EntryPoint, plugin: object, points: Sequence
     names = [each.name for each in plugin.options if isinstance(each, Option)]
     if len(names) != len(plugin.options) or len(set(names)) != len(names):
         wrong.append("its options are not distinct Option objects")
+    clash = sorted({each.name for each in kind.common} & set(names))
+    if clash:
+        wrong.append(f"every {kind.name} has the options {', '.join(clash)} already")
     return wrong
 
 

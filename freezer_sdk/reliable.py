@@ -64,7 +64,11 @@ class ReliableStorage(Storage):
         policy: when calls are repeated; by default patiently for remote storages, and not at all for others.
         first_contact: the same, until the storage has answered once; by default the given ``policy``, else a short one.
         limits: all of them hold; those of several storages add up when they are given the same object.
-        secrets: texts that no log line may show.
+        secrets: texts that no message may show.
+
+    Attributes:
+        limits: the first of them.
+        secrets: as given.
     """
 
     name = "reliable"
@@ -88,9 +92,10 @@ class ReliableStorage(Storage):
         self._storage = storage
         self._policy = policy or default
         self._first_contact = first_contact or policy or start
-        self._secrets = tuple(secrets)
+        self.secrets = tuple(secrets)
         self._stop = Stop()
-        self._pace = Pace(limits, self._stop)
+        self.limits = limits[0] if limits else Limits()
+        self._pace = Pace(limits or (self.limits,), self._stop)
         self._paced = capabilities.paced
         self._remote = capabilities.remote
         self._repeatable_barrier = capabilities.repeatable_barrier
@@ -175,8 +180,8 @@ class ReliableStorage(Storage):
             again = partial(self._storage.get, name, offset=offset, length=length)
             data = self._again(f"reading {name!r}", again, error)
         self._answered = True
-        if not self._paced:
-            self._pace.wait_received(len(data))
+        if not self._paced and self._pace.limited:
+            self._pace.all_received(len(data))
         return data
 
     def open(self, name: str) -> AbstractContextManager[Reader]:
@@ -228,7 +233,7 @@ class ReliableStorage(Storage):
                 else:
                     self._storage.flush()
             except Exception as error:
-                what = describe_failure(error, secrets=self._secrets)
+                what = describe_failure(error, secrets=self.secrets)
                 self._lost = f"what was stored in {self.location} may be lost since a barrier failed: {what}"
                 raise
 
@@ -262,13 +267,13 @@ class ReliableStorage(Storage):
         return result
 
     def _tell(self, what: str, policy: RetryPolicy, error: Exception, wait: float, attempt: int) -> None:
-        reason = describe_failure(error, secrets=self._secrets)
+        reason = describe_failure(error, secrets=self.secrets)
         text = "%s: %s failed (%s); trying again in %.1f s (attempt %d of %d)"
         _log.warning(text, self.location, what, reason, wait, attempt, policy.attempts)
 
     def _send(self, buffers: Sequence[Buffer]) -> None:
         if not self._paced and self._pace.limited:
-            self._pace.wait_sent(sum(memoryview(buffer).nbytes for buffer in buffers))
+            self._pace.all_sent(sum(memoryview(buffer).nbytes for buffer in buffers))
 
     def _put_again(self, name: str, buffers: Sequence[Buffer], if_absent: bool) -> ObjectInfo:
         self._send(buffers)
@@ -361,8 +366,8 @@ class _ResumingReader:
                 self.close()
             self._storage._again(f"reading {self._info.name!r}", self._check, error)
             return self._from_ranges(size)
-        if self._pace is not None and data:
-            self._pace.wait_received(len(data))
+        if self._pace is not None and self._pace.limited:
+            self._pace.all_received(len(data))
         return data
 
     def _from_ranges(self, size: int) -> bytes:

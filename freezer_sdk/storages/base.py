@@ -13,8 +13,22 @@ from typing import Any, Protocol, Self
 from freezer_sdk.contract import Plugin
 from freezer_sdk.errors import InvalidName
 from freezer_sdk.model import Buffer
+from freezer_sdk.options import Option
 
 MAX_NAME = 1024
+
+COMMON_OPTIONS = (
+    Option(name="upload_limit", type="size", help="Bytes a second to send at most; 0: no limit."),
+    Option(name="download_limit", type="size", help="Bytes a second to receive at most; 0: no limit."),
+    Option(name="retry_attempts", type="int", default=20, help="Times to try a call that fails for a while; 1: once."),
+    Option(
+        name="retry_time",
+        type="duration",
+        default=300.0,
+        help="Longest time from a call's first failure to its last attempt.",
+    ),
+)
+"""What a user can set for every storage; whoever opens it sees to them, and no storage declares one of these names."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,7 +205,8 @@ class Storage(Plugin):
         Raises:
             ObjectExists: ``if_absent`` and the name is taken.
             CapabilityMissing: ``if_absent`` without the capability.
-            InvalidName: also where a storage of folders holds an object at a part of the name, or objects below it.
+            InvalidName: also where a storage of folders holds an object at a part of the name, or objects below it, and
+                where its protocol cannot carry line ends.
             AccessDenied, StorageFull, ReadOnlyStorage, ChecksumMismatch, StorageUnavailable.
         """
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from freezer_sdk.errors import StorageError
 from freezer_sdk.model import Buffer
-from freezer_sdk.storages.base import ObjectInfo, Storage, Traffic, Upload
+from freezer_sdk.storages.base import TRAFFIC_BLOCK, ObjectInfo, Storage, Traffic, Upload
 from freezer_sdk.streams.cancel import CancelToken
 from freezer_sdk.streams.ratelimit import Limits
 
@@ -84,23 +84,25 @@ class Pace:
 
     def sent(self, size: int) -> None:
         """See :meth:`Traffic.sent`."""
-        self.wait_sent(size)
+        for each in self._limits:
+            each.sending.take(size, cancel=self._canceller(size))
         self.listener.sent(size)
 
     def received(self, size: int) -> None:
         """See :meth:`Traffic.received`."""
         self.listener.received(size)
-        self.wait_received(size)
-
-    def wait_sent(self, size: int) -> None:
-        """Waits until so many bytes may go out, and tells nobody."""
-        for each in self._limits:
-            each.sending.take(size, cancel=self._canceller(size))
-
-    def wait_received(self, size: int) -> None:
-        """Waits until so many bytes may have come in, and tells nobody."""
         for each in self._limits:
             each.receiving.take(size, cancel=self._canceller(size))
+
+    def all_sent(self, size: int) -> None:
+        """The same for what is more than a block."""
+        for start in range(0, size, TRAFFIC_BLOCK):
+            self.sent(min(TRAFFIC_BLOCK, size - start))
+
+    def all_received(self, size: int) -> None:
+        """The same for what is more than a block."""
+        for start in range(0, size, TRAFFIC_BLOCK):
+            self.received(min(TRAFFIC_BLOCK, size - start))
 
     def close(self) -> None:
         """Ends all waiting."""
@@ -122,7 +124,8 @@ class PacedUpload:
 
     def write(self, data: Buffer) -> None:
         """See :meth:`Upload.write`."""
-        self._pace.wait_sent(memoryview(data).nbytes)
+        if self._pace.limited:
+            self._pace.all_sent(memoryview(data).nbytes)
         self._upload.write(data)
 
     def commit(self) -> ObjectInfo:
