@@ -33,6 +33,8 @@ class ShowConfig(ListCommand):
             _row("storage", without_password(storage.value) if storage.value else None, storage.given_by),
             _row("password", source.kind if source else "prompt", source.given_by if source else "default"),
             _row("engine", settings.engine.value, settings.engine.given_by),
+            _row("upload-limit", settings.upload_limit.value, settings.upload_limit.given_by),
+            _row("download-limit", settings.download_limit.value, settings.download_limit.given_by),
         ]
         title = f"profile {profile.name}"
         for name in profile.storage_options:
@@ -99,7 +101,7 @@ def _masked(profile: Profile, name: str) -> Any:
 def _wrong_options(profile: Profile) -> list[str]:
     """What the plug-ins would refuse."""
     from freezer_sdk.errors import PluginError
-    from freezer_sdk.options import validate
+    from freezer_sdk.options import parse_size, validate
     from freezer_sdk.plugins import ENGINE, MODE, STORAGE, PluginRegistry
 
     scheme = profile.storage.partition(":")[0] if profile.storage else None
@@ -109,11 +111,16 @@ def _wrong_options(profile: Profile) -> list[str]:
         (MODE, profile.backup.get("mode", "fs"), profile.mode_options),
     ]
     wrong = []
+    for key, limit in (("upload-limit", profile.upload_limit), ("download-limit", profile.download_limit)):
+        try:
+            parse_size(limit or 0)
+        except ConfigurationError as error:
+            wrong.append(f"profile {profile.name}: {key}: {error}")
     for kind, name, values in chosen:
         if name is None:
             continue
         try:
-            options = PluginRegistry().load(kind, name).options
+            options = PluginRegistry().options(kind, name)
             known = {option.name for option in options}
             given = [option for option in options if option.name in values]
             extra = {key: value for key, value in values.items() if key not in known}

@@ -28,8 +28,11 @@ password-file = "/etc/freezer/password"         # first line; readable by its ow
 # password-command = "pass show freezer"        # run without a shell; a list of arguments works as well
 # keyring = true                                # ask the desktop's keyring (needs freezer-sdk[keyring])
 # engine = "dedup"
+# upload-limit = "5M"                           # bytes a second, all storages together; download-limit as well
 
 # [profiles.default.storage-options]            # `freezer plugin show local` lists them
+# upload-limit = "1M"                           # of this storage alone
+# retry-time = "15m"                            # how long a call that fails for a while is repeated
 # [profiles.default.engine-options]             # `freezer plugin show dedup` lists them
 # pack-size = "32M"
 
@@ -50,6 +53,8 @@ _PROFILE: Mapping[str, type | tuple[type, ...]] = {
     "password-command": (str, list),
     "keyring": bool,
     "engine": str,
+    "upload-limit": (str, int),
+    "download-limit": (str, int),
     "storage-options": dict,
     "engine-options": dict,
     "backup": dict,
@@ -81,6 +86,8 @@ class Profile:
     password_command: str | tuple[str, ...] | None = None
     keyring: bool = False
     engine: str | None = None
+    upload_limit: str | int | None = None
+    download_limit: str | int | None = None
     storage_options: Mapping[str, Any] = field(default_factory=dict)
     engine_options: Mapping[str, Any] = field(default_factory=dict)
     backup: Mapping[str, Any] = field(default_factory=dict)
@@ -186,6 +193,8 @@ def _profile(name: str, table: Any, wrong: list[str]) -> Profile:
         password_command=tuple(str(part) for part in command) if isinstance(command, list) else command,
         keyring=table.get("keyring") is True,
         engine=table.get("engine"),
+        upload_limit=table.get("upload-limit"),
+        download_limit=table.get("download-limit"),
         storage_options=snake_keys(table.get("storage-options", {})),
         engine_options=snake_keys(table.get("engine-options", {})),
         backup={key: value for key, value in backup.items() if key in _BACKUP},
@@ -205,7 +214,7 @@ def _check(
         title = f"{where}.{key}" if where else key
         if key not in known:
             wrong.append(f"unknown key {title}{did_you_mean(key, known)}")
-        elif not isinstance(value, known[key]) or (known[key] is int and isinstance(value, bool)):
+        elif not isinstance(value, known[key]) or (isinstance(value, bool) and known[key] is not bool):
             wrong.append(f"{title} must be {_describe(known[key])}")
         elif isinstance(value, list) and not all(isinstance(item, str) for item in value):
             wrong.append(f"{title} must be a list of texts")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from freezer_sdk.errors import ConfigurationError
+from freezer_sdk.options import parse_size
+
 NAMES = (
     "storage",
     "storage_option",
@@ -13,6 +16,8 @@ NAMES = (
     "password_file",
     "password_command",
     "keyring",
+    "upload_limit",
+    "download_limit",
     "quiet",
     "verbose",
     "debug",
@@ -47,6 +52,14 @@ def add_global_options(parser: argparse._ActionsContainer, *, after_verb: bool) 
     password.add_argument(
         "--keyring", action="store_true", default=default, help="ask the desktop's keyring for the password"
     )
+    for flag, doing in (("--upload-limit", "send"), ("--download-limit", "receive")):
+        parser.add_argument(
+            flag,
+            metavar="SIZE",
+            type=_size,
+            default=default,
+            help=f"bytes a second to {doing} at most, all storages together (e.g. 500K, 10M; 0: no limit)",
+        )
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument("-q", "--quiet", action="store_true", default=default, help="print nothing but errors")
     loudness.add_argument(
@@ -54,6 +67,13 @@ def add_global_options(parser: argparse._ActionsContainer, *, after_verb: bool) 
     )
     parser.add_argument("--debug", action="store_true", default=default, help="show tracebacks and all log messages")
     parser.add_argument("--log-file", metavar="FILE", default=default, help="write log messages to this file as well")
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def merge_global_options(before: argparse.Namespace, after: argparse.Namespace) -> argparse.Namespace:

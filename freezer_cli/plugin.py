@@ -62,7 +62,7 @@ def plugin_document(info: PluginInfo) -> Document:
         "summary": info.summary,
         "alias_of": info.alias_of,
         "target": info.target,
-        "options": [option_document(option) for option in info.options],
+        "options": [option_document(option) for option in (*info.options, *info.common_options)],
     }
 
 

@@ -95,7 +95,7 @@ def without_password(url: str) -> str:
 
 def _declared(url: str) -> Sequence[Option]:
     try:
-        return PluginRegistry().load(STORAGE, url.partition(":")[0]).options
+        return PluginRegistry().options(STORAGE, url.partition(":")[0])
     except PluginNotFound:  # whoever opens the storage says so
         return ()
 

@@ -83,6 +83,7 @@ class RepositoryCommand(FreezerCommand):
             "storage": url,
             "password": settings.password(),
             "engine": settings.engine.value,
+            "limits": settings.limits,
             "storage_options": {
                 **settings.profile_storage_options,
                 **storage_option_values(url, settings.options.storage_option),

@@ -9,12 +9,15 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from freezer_cli import passwords
 from freezer_cli.config_file import ConfigFile, Profile, load_config, snake_keys
 from freezer_cli.passwords import Asker, PasswordSource
 from freezer_sdk.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from freezer_sdk import Limits
 
 DEFAULT_ENGINE = "dedup"
 DEFAULT_MODE = "fs"
@@ -79,6 +82,30 @@ class Settings:
     def engine(self) -> Setting:
         """The engine's name."""
         return self._pick(getattr(self.options, "engine", None), "--engine", None, self.profile.engine, DEFAULT_ENGINE)
+
+    @property
+    def upload_limit(self) -> Setting:
+        """Bytes a second to send at most; a text when the profile says so."""
+        return self._pick(self.options.upload_limit, "--upload-limit", None, self.profile.upload_limit, None)
+
+    @property
+    def download_limit(self) -> Setting:
+        """Bytes a second to receive at most; a text when the profile says so."""
+        return self._pick(self.options.download_limit, "--download-limit", None, self.profile.download_limit, None)
+
+    @cached_property
+    def limits(self) -> Limits:
+        """The bandwidth of this run, which all its storages share.
+
+        Raises:
+            ConfigurationError: a profile's limit is no size.
+        """
+        from freezer_sdk import Limits
+
+        try:
+            return Limits(upload=self.upload_limit.value, download=self.download_limit.value)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"profile {self.profile.name}: {error}", hint=error.hint) from None
 
     @property
     def profile_storage_options(self) -> Mapping[str, Any]:

@@ -86,6 +86,41 @@ def test_global_options_work_before_and_after_the_verb(cli: Cli, config: Path) -
     assert {"setting": "password", "value": "command", "given_by": "--password-command"} in rows
 
 
+def test_bandwidth_limits(cli: Cli, config: Path) -> None:
+    assert shown(cli)["upload-limit"] == (None, "default")
+    config.write_text(CONFIG + '\nupload-limit = "500K"\ndownload-limit = 7\n')
+    profile = ("--profile", "two")
+    assert shown(cli, *profile)["upload-limit"] == ("500K", "profile two")
+    assert shown(cli, *profile, "--upload-limit", "0")["upload-limit"] == (0, "--upload-limit")
+    rows = cli("--download-limit", "2M", *profile, "config", "show", "-f", "json").json
+    assert {"setting": "download-limit", "value": 2 << 20, "given_by": "--download-limit"} in rows
+    assert "'fast' is not a size" in cli("backup", "list", "--upload-limit", "fast", code=2).err
+
+
+def test_bandwidth_limits_that_are_none(cli: Cli, config: Path, tmp_path: Path) -> None:
+    config.write_text(f'[profiles.default]\nstorage = "local:{tmp_path}"\nupload-limit = "fast"\n')
+    for verb in (("backup", "list"), ("config", "check")):
+        result = cli(*verb, code=2)
+        assert "profile default" in result.out + result.err
+        assert "'fast' is not a size" in result.out + result.err
+    config.write_text(f'[profiles.default]\nstorage = "local:{tmp_path}"\nupload-limit = true\n')
+    assert "must be a text or a whole number" in cli("backup", "list", code=2).err
+
+
+def test_options_that_every_storage_has(cli: Cli, config: Path, tmp_path: Path) -> None:
+    config.write_text(
+        f'[profiles.default]\nstorage = "local:{tmp_path}/store"\n'
+        '[profiles.default.storage-options]\nretry-time = "15m"\nupload-limit = "1M"\n'
+    )
+    assert all(row["severity"] == "info" for row in cli("config", "check", "-f", "json").json)
+    assert cli("repository", "init", "--no-encryption", "--storage-option", "retry-attempts=3").code == 0
+    error = cli("backup", "list", "--storage-option", "upload-limit=fast", "--storage-option", "sink=1", code=2).err
+    assert "'fast' is not a size" in error
+    assert "unknown option 'sink'" in error
+    names = [option["name"] for option in cli("plugin", "show", "local", "-f", "json").json["options"]]
+    assert {"path", "upload_limit", "download_limit", "retry_attempts", "retry_time"} <= set(names)
+
+
 def test_where_the_file_is(cli: Cli, config: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.toml"
     other.write_text('[profiles.default]\nstorage = "local:/other"\n')
@@ -156,8 +191,8 @@ def test_passwords_in_urls_are_not_shown(cli: Cli) -> None:
 def test_a_file_with_secrets_that_others_can_read(cli: Cli, config: Path) -> None:
     config.write_text("[profiles.default]\nstorage = 'sftp://me:canary@host/x'\n")
     os.chmod(config, 0o644)
-    findings = cli("config", "check", "-f", "json", code=2).json
+    findings = cli("config", "check", "-f", "json").json
     assert any(row["severity"] == "warning" and "chmod 600" in row["message"] for row in findings)
     os.chmod(config, 0o600)
-    findings = cli("config", "check", "-f", "json", code=2).json
+    findings = cli("config", "check", "-f", "json").json
     assert not any(row["severity"] == "warning" for row in findings)
