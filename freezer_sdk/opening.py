@@ -59,7 +59,8 @@ def open_storage(
     plugin = registry.require(plugins.STORAGE, match[1])
     title = f"storage {match[1]!r}"
     with Boundary({plugin.__module__: title}, secrets=secrets_in([url])).guard():
-        values = {**plugin.parse_url(url), **(options or {})}
+        parsed = plugin.parse_url(url)
+    values = {**parsed, **(options or {})}
     accepted = validate((*plugin.options, *COMMON_OPTIONS), values, owner=title)
     given = {option.name for option in COMMON_OPTIONS if values.get(option.name) is not None}
     common = {option.name: accepted.pop(option.name) for option in COMMON_OPTIONS}

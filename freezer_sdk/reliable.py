@@ -84,26 +84,21 @@ class ReliableStorage(Storage):
         limits: Sequence[Limits] = (),
         secrets: Sequence[str] = (),
     ) -> None:
-        capabilities = (first_contact or policy or FIRST_CONTACT).run(lambda: storage.capabilities)
-        default, start = (PATIENT, FIRST_CONTACT) if capabilities.remote else (ONCE, ONCE)
         self.name = storage.name  # type: ignore[misc]  # it speaks for the other one
         self.summary = storage.summary  # type: ignore[misc]
         self.options = storage.options  # type: ignore[misc]
         self._storage = storage
-        self._policy = policy or default
-        self._first_contact = first_contact or policy or start
+        self._policy = policy
+        self._first_contact = first_contact or policy
         self.secrets = tuple(secrets)
         self._stop = Stop()
         self.limits = limits[0] if limits else Limits()
         self._pace = Pace(limits or (self.limits,), self._stop)
-        self._paced = capabilities.paced
-        self._remote = capabilities.remote
-        self._repeatable_barrier = capabilities.repeatable_barrier
+        self._traits: Capabilities | None = None
         self._answered = False
         self._flushing = threading.Lock()
         self._lost: str | None = None
-        if self._paced:
-            storage.traffic = self._pace
+        storage.traffic = self._pace
 
     def __repr__(self) -> str:
         return f"<ReliableStorage {self.location}>"
@@ -139,7 +134,7 @@ class ReliableStorage(Storage):
     @property
     def capabilities(self) -> Capabilities:
         """Those of the storage that does the work."""
-        return self._storage.capabilities
+        return self._call("asking what it can do", lambda: self._storage.capabilities)
 
     @property
     def max_parallel(self) -> int:
@@ -170,7 +165,7 @@ class ReliableStorage(Storage):
         """See :meth:`Storage.upload`."""
         with self._storage.upload(name) as upload:
             self._answered = True
-            yield upload if self._paced else PacedUpload(upload, self._pace)
+            yield upload if self._known.paced else PacedUpload(upload, self._pace)
 
     def get(self, name: str, *, offset: int = 0, length: int | None = None) -> bytes:
         """See :meth:`Storage.get`."""
@@ -180,13 +175,13 @@ class ReliableStorage(Storage):
             again = partial(self._storage.get, name, offset=offset, length=length)
             data = self._again(f"reading {name!r}", again, error)
         self._answered = True
-        if not self._paced and self._pace.limited:
+        if self._pace.limited and not self._known.paced:
             self._pace.all_received(len(data))
         return data
 
     def open(self, name: str) -> AbstractContextManager[Reader]:
         """See :meth:`Storage.open`."""
-        if not self._remote and not self._pace.limited:
+        if not self._known.remote and not self._pace.limited:
             return self._storage.open(name)
         return self._opened(name)
 
@@ -227,8 +222,9 @@ class ReliableStorage(Storage):
         with self._flushing:
             if self._lost is not None:
                 raise StorageError(self._lost)
+            repeatable = self._known.repeatable_barrier
             try:
-                if self._repeatable_barrier:
+                if repeatable:
                     self._call("a barrier", self._storage.flush)
                 else:
                     self._storage.flush()
@@ -260,11 +256,28 @@ class ReliableStorage(Storage):
         if not isinstance(error, Transient):
             self._answered = True
             raise error
-        known = self._answered or isinstance(error, StorageThrottled)
-        policy = self._policy if known else self._first_contact
+        policy = self._choose_policy(answered=self._answered or isinstance(error, StorageThrottled))
         result = policy.run(call, failed=error, repeating=partial(self._tell, what, policy), sleep=self._stop.sleep)
         self._answered = True
         return result
+
+    @property
+    def _known(self) -> Capabilities:
+        """Of the capabilities, what never changes; asked for when it is first needed."""
+        if self._traits is None:
+            self._traits = self.capabilities
+        return self._traits
+
+    def _choose_policy(self, *, answered: bool) -> RetryPolicy:
+        given = self._policy if answered else self._first_contact
+        if given is not None:
+            return given
+        if self._traits is None:
+            with suppress(FreezerError):  # then it is far away
+                self._traits = self._storage.capabilities
+        if self._traits is not None and not self._traits.remote:
+            return ONCE
+        return PATIENT if answered else FIRST_CONTACT
 
     def _tell(self, what: str, policy: RetryPolicy, error: Exception, wait: float, attempt: int) -> None:
         reason = describe_failure(error, secrets=self.secrets)
@@ -272,7 +285,7 @@ class ReliableStorage(Storage):
         _log.warning(text, self.location, what, reason, wait, attempt, policy.attempts)
 
     def _send(self, buffers: Sequence[Buffer]) -> None:
-        if not self._paced and self._pace.limited:
+        if self._pace.limited and not self._known.paced:
             self._pace.all_sent(sum(memoryview(buffer).nbytes for buffer in buffers))
 
     def _put_again(self, name: str, buffers: Sequence[Buffer], if_absent: bool) -> ObjectInfo:
@@ -317,7 +330,7 @@ class ReliableStorage(Storage):
     def _opened(self, name: str) -> Iterator[Reader]:
         info = self.stat(name)
         context = self._call(f"opening {name!r}", partial(_entered, self._storage, name))
-        reader = _ResumingReader(self, info, context, None if self._paced else self._pace)
+        reader = _ResumingReader(self, info, context, None if self._known.paced else self._pace)
         try:
             yield reader
         except BaseException:

@@ -683,3 +683,34 @@ class TestMessages:
         assert storage.max_parallel == inner.max_parallel
         assert storage.inner is inner
         assert isinstance(storage.now(), datetime)
+
+
+class TestCapabilities:
+    """Some storages ask their server."""
+
+    class Asking(Far):
+        def __init__(self, *errors):
+            super().__init__()
+            self.errors = list(errors)
+            self.asked = 0
+
+        @property
+        def capabilities(self):
+            self.asked += 1
+            if self.errors:
+                raise self.errors.pop(0)
+            return Capabilities(conditional_put=True)
+
+    def test_are_not_asked_for_before_they_are_needed(self):
+        inner = self.Asking(CUT)
+        storage = ReliableStorage(inner, limits=[Limits()], policy=QUICK)
+        storage.put("x", [b"content"])
+        assert storage.get("x") == b"content"
+        assert inner.asked == 0
+        assert storage.capabilities.conditional_put
+        assert inner.asked == 2
+
+    def test_a_server_that_does_not_answer_is_far_away(self, monkeypatch):
+        monkeypatch.setattr("random.random", lambda: 0.0)
+        inner = self.Asking(*[CUT] * 3)
+        assert ReliableStorage(inner).capabilities.conditional_put
