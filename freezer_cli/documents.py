@@ -6,13 +6,25 @@ Keys equal the attribute names of :mod:`freezer_sdk.model`. ``docs/reference/mac
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
-from freezer_sdk.model import Backup, Change, Entry, Event, PlannedAction, Problem, RestoreResult, VerifyResult
+from freezer_sdk.model import (
+    Backup,
+    Change,
+    CopyOutcome,
+    CopyResult,
+    Entry,
+    Event,
+    PlannedAction,
+    Problem,
+    RestoreResult,
+    VerifyResult,
+)
 
 Document = dict[str, Any]
 
@@ -147,6 +159,34 @@ def restore_document(result: RestoreResult) -> Document:
         "duration": result.duration,
         "problems": [problem_document(problem) for problem in result.problems],
         "plan": [action_document(action) for action in result.plan],
+    }
+
+
+def copies_document(results: Sequence[CopyResult]) -> Document:
+    """What became of backups that were to be copied."""
+    document: Document = {
+        outcome.value: sum(result.outcome is outcome for result in results) for outcome in CopyOutcome
+    }
+    for key in ("read_bytes", "added_bytes", "added_raw_bytes", "duration"):
+        document[key] = sum(getattr(result, key) for result in results)
+    document["backups"] = [copy_document(result) for result in results]
+    return document
+
+
+def copy_document(result: CopyResult) -> Document:
+    """What became of one of them."""
+    backup, error = result.backup, result.error
+    return {
+        "id": backup.id,
+        "time": backup.time.isoformat(),
+        "host": plain(backup.host),
+        "name": plain(backup.name),
+        "outcome": result.outcome.value,
+        "read_bytes": result.read_bytes,
+        "added_bytes": result.added_bytes,
+        "added_raw_bytes": result.added_raw_bytes,
+        "duration": result.duration,
+        "error": None if error is None else {"code": error.code, "message": plain(error.message)},
     }
 
 

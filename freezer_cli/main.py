@@ -27,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         gc.set_threshold(_RARELY, 50, 100)  # much lives to the end of the run, and hardly anything of it is a cycle
         _open_standard_streams()
-        os.environ.pop("FREEZER_PASSWORD", None)  # programs that are started have no business with it
+        for name in ("FREEZER_PASSWORD", "FREEZER_FROM_PASSWORD"):
+            os.environ.pop(name, None)  # programs that are started have no business with it
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv), environ)
         return _flush() or code

@@ -38,11 +38,14 @@ class Asker:
     Args:
         source: the configured source; ``None``: the terminal, if there is one.
         twice: the user has to type it twice.
+        prompt: what the user is asked.
     """
 
-    def __init__(self, source: PasswordSource | None, *, twice: bool = False) -> None:
+    def __init__(
+        self, source: PasswordSource | None, *, twice: bool = False, prompt: str = "Repository password: "
+    ) -> None:
         self._source = source
-        self._twice = twice
+        self._twice, self._prompt = twice, prompt
         self.interactive = source is None
 
     def __call__(self) -> str | None:
@@ -53,7 +56,7 @@ class Asker:
         """
         if self._source is not None:
             return self._source.read()
-        return from_terminal(twice=self._twice) if sys.stdin and sys.stdin.isatty() else None
+        return from_terminal(self._prompt, twice=self._twice) if sys.stdin and sys.stdin.isatty() else None
 
 
 def from_text(text: str) -> str:
@@ -131,7 +134,7 @@ def from_keyring(location: str) -> str:
     return password
 
 
-def from_terminal(*, twice: bool) -> str:
+def from_terminal(prompt: str, *, twice: bool) -> str:
     """Asks the user.
 
     Raises:
@@ -140,7 +143,7 @@ def from_terminal(*, twice: bool) -> str:
     import getpass
 
     try:
-        password = _not_empty(getpass.getpass("Repository password: "), "the password")
+        password = _not_empty(getpass.getpass(prompt), "the password")
         if twice and getpass.getpass("The same once more: ") != password:
             raise ConfigurationError("the two passwords differ")
     except EOFError:

@@ -9,6 +9,7 @@ from typing import Any
 
 from freezer_cli.base import Column, ResultCommand, Row, ShowCommand
 from freezer_cli.documents import plain
+from freezer_cli.other_repository import add_other_repository, other_connection
 from freezer_cli.repository_command import RepositoryCommand
 from freezer_cli.text import counted, human_count, human_iso, human_size
 
@@ -55,14 +56,17 @@ class InitRepository(RepositoryCommand, ResultCommand):
     examples = (
         "freezer repository init --storage local:/srv/backups",
         "freezer repository init --storage local:/srv/backups --password-file /etc/freezer/password",
+        "freezer repository init --storage local:/mnt/usb/backups --like local:/srv/backups",
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Adds --no-encryption."""
+        """Adds --no-encryption and --like."""
         parser = super().get_parser(prog_name)
         parser.add_argument(
             "--no-encryption", action="store_true", help="whoever can read the storage can read the backups"
         )
+        title = "share the secrets of deduplication of this repository, so that copies between the two are found again"
+        add_other_repository(parser, "--like", title=title)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[Any], Any]:
@@ -73,6 +77,8 @@ class InitRepository(RepositoryCommand, ResultCommand):
         if parsed_args.no_encryption:
             LOG.warning("THIS REPOSITORY IS NOT ENCRYPTED: whoever can read the storage can read the backups in it")
         connection["password"] = None if parsed_args.no_encryption else self.settings.password(twice=True)
+        if parsed_args.source is not None:
+            connection["like"] = self.open_as(other_connection(self.settings, parsed_args))
         with Freezer.create(**connection, encryption=not parsed_args.no_encryption) as freezer:
             return INFO, plain(freezer.info())
 

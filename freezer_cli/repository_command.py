@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from freezer_cli.base import FreezerCommand
 from freezer_cli.plugin_options import PluginFlags, has_secrets, storage_option_values
-from freezer_cli.settings import DEFAULT_ENGINE, parse_assignments
+from freezer_cli.settings import DEFAULT_ENGINE, Settings, parse_assignments
 from freezer_sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -61,9 +61,20 @@ class RepositoryCommand(FreezerCommand):
         Raises:
             FreezerError: it cannot be opened.
         """
+        return self.open_as(self.connection(parsed_args))
+
+    def open_as(self, connection: Mapping[str, Any]) -> Freezer:
+        """Opens a repository until the command has ended.
+
+        Args:
+            connection: as :meth:`connection` gives it.
+
+        Raises:
+            FreezerError: it cannot be opened.
+        """
         from freezer_sdk import Freezer
 
-        freezer = self.resources.enter_context(Freezer(**self.connection(parsed_args)))
+        freezer = self.resources.enter_context(Freezer(**connection))
         for problem in freezer.problems:
             LOG.warning("%s: %s", problem.path, problem.message)
         return freezer
@@ -74,31 +85,42 @@ class RepositoryCommand(FreezerCommand):
         Raises:
             ConfigurationError: no storage, or wrong options.
         """
-        settings = self.settings
-        url = settings.require_storage()
-        configured = settings.storage.given_by.startswith("profile ")
-        if configured and settings.config.exposed and has_secrets(url, settings.profile_storage_options):
-            LOG.warning("%s holds secrets and others can read it: chmod 600", settings.config.path)
-        return {
-            "storage": url,
-            "password": settings.password(),
-            "engine": settings.engine.value,
-            "limits": settings.limits,
-            "storage_options": {
-                **settings.profile_storage_options,
-                **storage_option_values(url, settings.options.storage_option),
-            },
-            "engine_options": {
-                **_place_of_cache(settings.engine.value),
-                **settings.profile_engine_options,
-                **self._engine_options(parsed_args),
-            },
-        }
+        return connection_of(self.settings, self._engine_options(parsed_args))
 
     def _engine_options(self, parsed_args: argparse.Namespace) -> dict[str, Any]:
         named = parse_assignments(parsed_args.engine_option)
         flags = self._engine.values(parsed_args) if self._engine is not None else {}
         return {**named, **flags}
+
+
+def connection_of(settings: Settings, engine_options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Arguments for :class:`Freezer`.
+
+    Args:
+        engine_options: those of the command line.
+
+    Raises:
+        ConfigurationError: no storage, or wrong options.
+    """
+    url = settings.require_storage()
+    configured = settings.storage.given_by.startswith("profile ")
+    if configured and settings.config.exposed and has_secrets(url, settings.profile_storage_options):
+        LOG.warning("%s holds secrets and others can read it: chmod 600", settings.config.path)
+    return {
+        "storage": url,
+        "password": settings.password(),
+        "engine": settings.engine.value,
+        "limits": settings.limits,
+        "storage_options": {
+            **settings.profile_storage_options,
+            **storage_option_values(url, settings.options.storage_option),
+        },
+        "engine_options": {
+            **_place_of_cache(settings.engine.value),
+            **settings.profile_engine_options,
+            **(engine_options or {}),
+        },
+    }
 
 
 def _place_of_cache(engine: str) -> dict[str, str]:

@@ -528,6 +528,8 @@ class Freezer:
         target, origin = self._opened(), source._opened()
         if not self.capabilities.copies:
             raise ConfigurationError(f"the engine {self._place.engine.name!r} takes no copies")
+        if self.info().id == source.info().id:
+            raise ConfigurationError(f"{self.location} cannot be copied into itself")
         wanted = BackupFilter(name=name, host=host, tags=texts(tags, "tags"), before=before, after=after)
         everything, ids = source._all(), listed(backups)
         chosen = [each for each in everything if wanted(each)]

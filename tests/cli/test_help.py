@@ -16,7 +16,7 @@ REQUIRED = [
     *(f"repository {verb}" for verb in ("init", "show", "stats")),
     *(
         f"backup {verb}"
-        for verb in ["create", "list", "show", "ls", "find", "diff", "cat", "restore", "verify", "delete"]
+        for verb in ["copy", "create", "list", "show", "ls", "find", "diff", "cat", "restore", "verify", "delete"]
     ),
     *(f"plugin {verb}" for verb in ("list", "show", "test")),
     *(f"config {verb}" for verb in ("show", "check", "sample")),
@@ -80,6 +80,7 @@ def test_examples_run_as_they_are_printed(example_place: Cli, tree: Path, tmp_pa
     """Only the places that they name are others: those of a folder of the test."""
     repo = example_place
     first, second = (row["id"][:8] for row in repo("backup", "list", "-f", "json").json)
+    repo("repository", "init", "--storage", f"local:{tmp_path}/second", "--no-encryption")
     (tmp_path / "password").write_text("x\n")
     (tmp_path / "password").chmod(0o600)
     (tmp_path / "bin").mkdir()
@@ -87,6 +88,8 @@ def test_examples_run_as_they_are_printed(example_place: Cli, tree: Path, tmp_pa
     (tmp_path / "bin" / "pg_dump").chmod(0o755)
     places = {
         " --storage local:/srv/backups": "",
+        " local:/srv/backups": f" {repo.env['FREEZER_STORAGE']}",
+        "local:/mnt/usb/backups": f"local:{tmp_path}/second",
         "/etc/freezer/password": f"{tmp_path}/password",
         "/etc/bash_completion.d/freezer": "completion",
         "3f2a9c1e:/dump.sql": f"{first}:{tree}/a.txt",
