@@ -287,9 +287,9 @@ class FreezerGroup:
             if member.failure is not None:
                 tell_failure(operation, member.location, member.failure)
         usable = [member.location for member in self._members if member.usable is not None]
-        twice = [location for number, location in enumerate(usable) if location in usable[:number]]
-        if twice:
-            raise ConfigurationError(f"{twice[0]} is given twice")
+        for number, location in enumerate(usable):
+            if location in usable[:number]:
+                raise ConfigurationError(f"{location} is given twice")
         if not usable:
             raise joined(self.failures)
 
@@ -308,17 +308,18 @@ class FreezerGroup:
             if (freezer := member.usable) is not None
         }
         FanOut(list(jobs.values()), stall_timeout=self._stall_timeout).run()
-        copies: dict[tuple[datetime, str], dict[str, Backup]] = {}
+        copies: dict[str, dict[str, Backup]] = {}
         failures = dict(self.failures)
         for location, job in jobs.items():
             if job.error is not None:
                 failures[location] = job.error
                 tell_failure(operation, location, job.error)
             for backup in job.value or ():
-                copies.setdefault((backup.time, backup.id), {})[location] = backup
+                copies.setdefault(backup.id, {})[location] = backup
         if len(failures) == len(self._members):
             raise joined(failures)
-        return [GroupBackup(copies=copies[key]) for key in sorted(copies)]
+        found = [GroupBackup(copies=each) for each in copies.values()]
+        return sorted(found, key=lambda each: (each.backup.time, each.backup.id))
 
     def _result(self, options: BackupOptions, jobs: Mapping[str, Job[Backup]], operation: Operation) -> GroupResult:
         results = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
 from typing import NamedTuple
 
 from freezer_sdk.engines.dedup import config as configs
@@ -36,9 +35,12 @@ class Stored:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._read: dict[str, Place] = {}
+        # no cached_property: before Python 3.12 all repositories share its lock, also while a storage is waited for
+        self._listed: dict[str, frozenset[str]] = {}
+        self._decoded: tuple[SlotObject, ...] | None = None
         self.problems: list[Problem] = []
 
-    @cached_property
+    @property
     def numbers(self) -> frozenset[int]:
         """Numbers of the configurations that lie in one of their places.
 
@@ -48,7 +50,7 @@ class Stored:
         names = self._configs | self._copies
         return frozenset(number for number in map(configs.number_of, names) if number is not None)
 
-    @cached_property
+    @property
     def lacking(self) -> frozenset[str]:
         """Names that nothing is stored under though the other of the two places has it.
 
@@ -59,14 +61,19 @@ class Stored:
         known = {name for name in first | self._copies if configs.number_of(name) is not None or slots.is_name(name)}
         return frozenset({COPIES + name for name in known - self._copies} | (known - first))
 
-    @cached_property
+    @property
     def slots(self) -> tuple[SlotObject, ...]:
         """All slots that lie undamaged in one of their places.
 
         Raises:
             StorageError.
         """
-        found, total = [], 0
+        if self._decoded is None:
+            self._decoded = tuple(self._decode())
+        return self._decoded
+
+    def _decode(self) -> Iterator[SlotObject]:
+        total = 0
         for name in sorted(filter(slots.is_name, self._slots | self._copies)):
             raw = self._intact(name)
             total += len(raw)
@@ -75,10 +82,9 @@ class Stored:
                 break
             try:
                 if raw:
-                    found.append(decode_slot(raw))
+                    yield decode_slot(raw)
             except (IntegrityError, UnsupportedFormat) as error:
                 self.damaged(name, error.message)
-        return tuple(found)
 
     def config(self, number: int) -> Iterator[Place]:
         """The two places of a configuration; the second is read only when the caller goes on.
@@ -98,20 +104,22 @@ class Stored:
         if problem not in self.problems:
             self.problems.append(problem)
 
-    @cached_property
+    @property
     def _configs(self) -> frozenset[str]:
         return self._names(configs.PREFIX)
 
-    @cached_property
+    @property
     def _slots(self) -> frozenset[str]:
         return self._names(slots.PREFIX)
 
-    @cached_property
+    @property
     def _copies(self) -> frozenset[str]:
         return frozenset(name.removeprefix(COPIES) for name in self._names(COPIES))
 
     def _names(self, prefix: str) -> frozenset[str]:
-        return frozenset(info.name for info in self._storage.list(prefix))
+        if prefix not in self._listed:
+            self._listed[prefix] = frozenset(info.name for info in self._storage.list(prefix))
+        return self._listed[prefix]
 
     def _intact(self, name: str) -> bytes:
         for place in (name, COPIES + name):
