@@ -34,6 +34,8 @@ class Option:
         help: one sentence; names units.
         secret: never shown, logged or written anywhere.
         multiple: a list of values.
+        env: environment variables that the command line fills it from, the first that is set; the library reads none.
+        env_unless: options that stand for this one too: where one of them is given, the environment is not looked at.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Option:
     secret: bool = False
     choices: tuple[str, ...] = ()
     multiple: bool = False
+    env: tuple[str, ...] = ()
+    env_unless: tuple[str, ...] = ()
 
     @property
     def flag(self) -> str:
