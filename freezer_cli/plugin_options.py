@@ -56,6 +56,22 @@ def storage_option_values(url: str, assignments: Sequence[str]) -> dict[str, Any
     return assigned(_declared(url), assignments, flag="--storage-option") if assignments else {}
 
 
+def environment_values(url: str, environ: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, str]:
+    """Options of the storage of a URL that the environment gives, as the plug-in declares.
+
+    Args:
+        given: options that have a value already.
+    """
+    values: dict[str, str] = {}
+    for option in _declared(url):
+        if option.name in given or any(name in given or name in values for name in option.env_unless):
+            continue
+        found = next((environ[name] for name in option.env if environ.get(name)), None)
+        if found is not None:
+            values[option.name] = found
+    return values
+
+
 def assigned(options: Sequence[Option], assignments: Sequence[str], *, flag: str) -> dict[str, Any]:
     """Values by option name; a secret may only come from the file that ``NAME-file`` names.
 
