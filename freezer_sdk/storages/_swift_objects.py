@@ -331,7 +331,7 @@ class Objects:
             return known
         try:
             found = self._page(self.segments, "", "", delimiter=None, limit=1, what="cannot list segments")
-        except ObjectNotFound:
+        except (ObjectNotFound, AccessDenied):  # who may not look at the container has stored nothing there
             found = []
         self._segmented = now, bool(found)
         return bool(found)

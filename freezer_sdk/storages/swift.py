@@ -23,7 +23,7 @@ from freezer_sdk.errors import (
     StorageUnavailable,
 )
 from freezer_sdk.model import Buffer
-from freezer_sdk.options import Option
+from freezer_sdk.options import Option, validate
 from freezer_sdk.storages._swift_body import Incoming, as_bytes, check_range, checksum, range_header, split
 from freezer_sdk.storages._swift_http import RangeBeyondEnd, SwiftClient, http_time
 from freezer_sdk.storages._swift_objects import Objects
@@ -51,6 +51,7 @@ _STORAGE_URL = Option(
     env_unless=INSTEAD,
     help="URL of the Swift account, instead of the one that the login gives",
 )
+_LOGIN = (*OPENSTACK, _STORAGE_URL)
 
 
 class SwiftStorage(Storage):
@@ -89,8 +90,7 @@ class SwiftStorage(Storage):
             default=10.0,
             help="How long a listing of the cluster may miss what was written",
         ),
-        *OPENSTACK,
-        _STORAGE_URL,
+        *_LOGIN,
         CONNECT_TIMEOUT,
         TIMEOUT,
         PROXY,
@@ -119,7 +119,7 @@ class SwiftStorage(Storage):
         self._lag = timedelta(seconds=listing_lag)
         through = None if proxy is None else Proxy.parse(proxy, password=proxy_password)
         network: dict[str, Any] = {"connect_timeout": connect_timeout, "timeout": timeout, "proxy": through}
-        values = resolve(login, (*OPENSTACK, _STORAGE_URL))
+        values = resolve(validate(_LOGIN, login, owner=f"storage {self.name!r}"), _LOGIN)
         cloud = Cloud(values, endpoint=values.get("os_storage_url"), **network)
         self._client = SwiftClient(cloud, place=self.location, **network)
         self._objects = Objects(self._client, self._container, policy=storage_policy)

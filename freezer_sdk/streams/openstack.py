@@ -8,6 +8,7 @@ reads the environment.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -169,7 +170,6 @@ class Cloud:
         self._secrets = [str(known[option.name]) for option in OPENSTACK if option.secret and option.name in known]
         self._url = _USERINFO.sub("://", known.get("os_auth_url") or endpoint or "")
         self._endpoint = endpoint
-        self._by_token = "os_token" in known
         plugin = _auth_plugin(known, endpoint)
         self.session = _session(plugin, self.verify, self.cert)
         self._http = self.session.session
@@ -244,7 +244,7 @@ class Cloud:
 
     def _refused(self, error: Any) -> StorageError | ConfigurationError:
         status = error.http_status
-        if status in (401, 403) or (status == 404 and self._by_token):  # 404: a token that Keystone cannot read
+        if status in (401, 403) or (status == 404 and _by_keystone(error)):  # 404: it knows no such credential or token
             hint = "check user, password or credential, their domains, and the project"
             return AccessDenied(f"{self._url} refuses these credentials ({status})", hint=hint)
         if status in (413, 429):
@@ -269,6 +269,14 @@ def untrusted(place: str, reason: str, *, hard: bool) -> StorageError:
     return StorageUnavailable(f"no answer from {place}: {reason}")
 
 
+def _by_keystone(error: Any) -> bool:
+    """Whether an error of HTTP has the form of Keystone's own."""
+    try:
+        return "error" in error.response.json()
+    except (AttributeError, TypeError, ValueError):
+        return False
+
+
 def _session(plugin: Any, verify: bool | str, cert: tuple[str, str] | None) -> Session:
     import requests
     from keystoneauth1.session import Session
@@ -291,9 +299,11 @@ def _from_clouds_yaml(known: Mapping[str, Any]) -> dict[str, Any]:
         if option in known
     }
     try:
-        found = OpenStackConfig(load_envvars=False, **files).get_one(
-            cloud=known["os_cloud"], region_name=known.get("os_region_name"), validate=False
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of what it does itself
+            found = OpenStackConfig(load_envvars=False, **files).get_one(
+                cloud=known["os_cloud"], region_name=known.get("os_region_name"), validate=False
+            )
     except ConfigException as error:
         raise ConfigurationError(f"clouds.yaml: {error}") from None
     except Exception as error:  # files that are not YAML, or are something else than a table; their texts hold secrets
