@@ -1,7 +1,7 @@
 """populate.py KEYSTONE SWIFT: makes what the tests need, with Keystone's own API; prints NAME=value lines.
 
-Project ``freezer`` has the users ``freezer`` (member: may use Swift), ``reader`` (may not), and ``delegate`` (has no role
-of its own; ``freezer`` trusts it). Run once, after ``keystone-manage bootstrap``.
+Project ``freezer`` has the users ``freezer`` (member: may use Swift), ``reader`` (may not), and ``delegate`` (has no
+role of its own; ``freezer`` trusts it). Run once, after ``keystone-manage bootstrap``.
 """
 
 import sys
