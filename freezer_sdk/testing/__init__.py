@@ -2,7 +2,7 @@
 
 from freezer_sdk.testing.compressor_suite import CompressorSuite
 from freezer_sdk.testing.compressor_suite import run_suite as run_compressor_suite
-from freezer_sdk.testing.faults import METHODS, Call, Fault, FaultyStorage, damage, delay, fail, kill
+from freezer_sdk.testing.faults import METHODS, Call, Fault, FaultyStorage, damage, delay, fail, kill, nothing
 from freezer_sdk.testing.storage_suite import StorageSuite
 from freezer_sdk.testing.storage_suite import run_suite as run_storage_suite
 from freezer_sdk.testing.suite import Result, SuiteFailure
@@ -20,6 +20,7 @@ __all__ = [
     "delay",
     "fail",
     "kill",
+    "nothing",
     "run_compressor_suite",
     "run_storage_suite",
 ]

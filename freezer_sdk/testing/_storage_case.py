@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from freezer_sdk.storages.base import Capabilities, ObjectInfo, Storage
 from freezer_sdk.testing.suite import Suite, check_equal
@@ -18,10 +19,15 @@ class StorageCase(Suite):
     Attributes:
         many: objects of the large listing; more than a page of the usual object stores.
         large: bytes of the large object.
+        options: what ``make_storage`` builds the class with; other processes build it with them again, and the secret
+            ones among them must be told to nobody. ``None``: tests that need to know are passed over.
+        secrets: texts beside the secret options that must be told to nobody.
     """
 
     many = 2100
     large = 24 << 20
+    options: Mapping[str, Any] | None = None
+    secrets: Sequence[str] = ()
 
     _storage: Storage | None = None
     _making = threading.RLock()

@@ -7,6 +7,7 @@ Kill the process after its fifth put, in the middle of its first upload, fail ev
         Fault(kill, at=5, when="after", methods={"put"}),
         Fault(kill, when="during", methods={"commit"}),
         Fault(fail(StorageUnavailable("the cable is cut")), at=2, times=None, methods={"list"}),
+        Fault(nothing, when="short", keep=10, methods={"list"}, prefix="index/"),
     )
 
 "Kill at every storage call" is a loop over ``at`` until the program ends by itself.
@@ -15,6 +16,7 @@ Kill the process after its fifth put, in the middle of its first upload, fail ev
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import threading
@@ -26,13 +28,14 @@ from typing import Any, Literal
 
 from freezer_sdk.errors import ConfigurationError, StorageUnavailable
 from freezer_sdk.model import Buffer
-from freezer_sdk.storages.base import Capabilities, ObjectInfo, Reader, Storage, Upload
+from freezer_sdk.storages.base import Capabilities, ObjectInfo, Reader, Storage, Traffic, Upload
 
 METHODS = ("put", "upload", "write", "commit", "get", "open", "read", "stat", "list", "delete", "flush", "now")
 """What counts as a call; ``write`` and ``commit`` are those of an upload, ``read`` is that of an open reader."""
 
 _TEARABLE = frozenset({"put", "write"})
 _IGNORABLE = frozenset({"put", "commit", "delete", "flush"})
+_SHORTENABLE = frozenset({"list"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +64,10 @@ def fail(error: Exception) -> Action:
     return action
 
 
+def nothing(call: Call) -> None:
+    """An action that does nothing, for faults that are harm enough."""
+
+
 def delay(seconds: float) -> Action:
     """An action that waits."""
 
@@ -86,9 +93,11 @@ class Fault:
         times: how many matching calls are hit from there on; ``None``: all of them.
         when: ``before`` or ``after`` the call; ``during``: half of the data is on its way (``put``, ``write``;
             elsewhere as ``before``), and when the action returns, the call fails with StorageUnavailable; ``instead``:
-            the call is acknowledged and never done (``put``, ``commit``, ``delete``, ``flush``).
+            the call is acknowledged and never done (``put``, ``commit``, ``delete``, ``flush``); ``short``: the answer
+            is cut short and says nothing of it (``list``).
         methods: see :data:`METHODS`; empty: all of them.
         prefix: only calls for names that begin so.
+        keep: how much of a short answer comes: entries of a listing.
 
     Raises:
         ConfigurationError: no such method, or one that cannot be hit in this way.
@@ -97,9 +106,10 @@ class Fault:
     action: Action
     at: int = 1
     times: int | None = 1
-    when: Literal["before", "after", "during", "instead"] = "before"
+    when: Literal["before", "after", "during", "instead", "short"] = "before"
     methods: Collection[str] = ()
     prefix: str = ""
+    keep: int = 0
 
     def __post_init__(self) -> None:
         unknown = set(self.methods) - set(METHODS)
@@ -107,6 +117,8 @@ class Fault:
             raise ConfigurationError(f"no storage call is named {', '.join(sorted(unknown))}")
         if self.when == "instead" and not set(self.methods or METHODS) <= _IGNORABLE:
             raise ConfigurationError(f"only {', '.join(sorted(_IGNORABLE))} can be left out")
+        if self.when == "short" and not set(self.methods or METHODS) <= _SHORTENABLE:
+            raise ConfigurationError(f"only {', '.join(sorted(_SHORTENABLE))} can be cut short")
 
     def matches(self, call: Call) -> bool:
         """Whether the call is one of those that are counted."""
@@ -129,6 +141,11 @@ class _Plan:
         for fault in chosen:
             fault.action(self.call)
         return bool(chosen)
+
+    @property
+    def keep(self) -> int:
+        """What the shortest answer keeps."""
+        return min(fault.keep for fault in self.faults if fault.when == "short")
 
     def has(self, when: str) -> bool:
         return any(fault.when == when for fault in self.faults)
@@ -192,6 +209,15 @@ class FaultyStorage(Storage):
         """That of the storage that does the work."""
         return self._storage.max_parallel
 
+    @property
+    def traffic(self) -> Traffic:
+        """That of the storage that does the work."""
+        return self._storage.traffic
+
+    @traffic.setter
+    def traffic(self, traffic: Traffic) -> None:
+        self._storage.traffic = traffic
+
     def put(self, name: str, buffers: Sequence[Buffer], *, if_absent: bool = False) -> ObjectInfo:
         """See :meth:`Storage.put`."""
         plan = self._plan("put", name)
@@ -237,8 +263,10 @@ class FaultyStorage(Storage):
 
     def list(self, prefix: str = "", *, delimiter: str | None = None) -> Iterator[ObjectInfo]:
         """See :meth:`Storage.list`; a fault happens when the listing is asked for, not while it is taken."""
-        with self._plan("list", prefix).around():
-            return self._storage.list(prefix, delimiter=delimiter)
+        plan = self._plan("list", prefix)
+        with plan.around():
+            listing = self._storage.list(prefix, delimiter=delimiter)
+            return itertools.islice(listing, plan.keep) if plan.run("short") else listing
 
     def delete(self, name: str) -> None:
         """See :meth:`Storage.delete`."""

@@ -11,7 +11,7 @@ import pytest
 from freezer_sdk.errors import ConfigurationError, ObjectNotFound, StorageUnavailable
 from freezer_sdk.storages.local import LocalStorage
 from freezer_sdk.storages.memory import MemoryStorage
-from freezer_sdk.testing import METHODS, Fault, FaultyStorage, StorageSuite, damage, delay, fail
+from freezer_sdk.testing import METHODS, Fault, FaultyStorage, StorageSuite, damage, delay, fail, nothing
 
 CUT = StorageUnavailable("the cable is cut")
 
@@ -105,6 +105,25 @@ def test_a_call_can_be_acknowledged_and_never_done():
     assert storage.put("second", [b"12", b"34"]).size == 4
     with pytest.raises(ObjectNotFound):
         storage.get("second")
+
+
+def test_a_listing_can_be_cut_short_without_a_word():
+    inner = MemoryStorage()
+    for number in range(10):
+        inner.put(f"{number % 2}/{number}", [b""])
+    short = Fault(nothing, at=2, methods={"list"}, prefix="1/", when="short", keep=2)
+    storage = FaultyStorage(inner, short)
+    assert [len(list(storage.list(prefix))) for prefix in ("", "0/", "1/", "1/", "1/")] == [10, 5, 5, 2, 5]
+    for methods in ((), {"list", "get"}):
+        with pytest.raises(ConfigurationError):
+            Fault(nothing, when="short", methods=methods)
+
+
+def test_traffic_is_that_of_the_storage_that_does_the_work():
+    inner = MemoryStorage()
+    storage = FaultyStorage(inner)
+    storage.traffic = told = object()
+    assert inner.traffic is storage.traffic is told
 
 
 def test_delay():

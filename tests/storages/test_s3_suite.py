@@ -11,31 +11,38 @@ from freezer_sdk.testing.storage_suite import StorageSuite
 pytestmark = pytest.mark.s3
 
 
-class TestSeaweedFS(StorageSuite):
+class S3Suite(StorageSuite):
+    def make_storage(self) -> S3Storage:
+        return S3Storage(**self.options)
+
+
+class TestSeaweedFS(S3Suite):
     many = 10_001
 
-    def make_storage(self) -> S3Storage:
+    @property
+    def options(self):
         env = start("seaweedfs")
-        return S3Storage(
-            bucket="suite",
-            prefix="some/prefix",
-            endpoint=env["S3_ENDPOINT"],
-            access_key=env["S3_ACCESS"],
-            secret_key=env["S3_SECRET"],
-            create_bucket=True,
-        )
+        return {
+            "bucket": "suite",
+            "prefix": "some/prefix",
+            "endpoint": env["S3_ENDPOINT"],
+            "access_key": env["S3_ACCESS"],
+            "secret_key": env["S3_SECRET"],
+            "create_bucket": True,
+        }
 
 
 @pytest.mark.swift
-class TestSwift(StorageSuite):
+class TestSwift(S3Suite):
     many = 1100  # small objects take a while
 
-    def make_storage(self) -> S3Storage:
+    @property
+    def options(self):
         env = start("swift")
-        return S3Storage(
-            bucket="suite-s3",
-            endpoint=env["S3_ENDPOINT"],
-            access_key=env["S3_ACCESS"],
-            secret_key=env["S3_SECRET"],
-            create_bucket=True,
-        )
+        return {
+            "bucket": "suite-s3",
+            "endpoint": env["S3_ENDPOINT"],
+            "access_key": env["S3_ACCESS"],
+            "secret_key": env["S3_SECRET"],
+            "create_bucket": True,
+        }

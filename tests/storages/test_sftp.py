@@ -68,7 +68,7 @@ def account_path(sshd):
     yield f"/data/{name}"
     folder = sshd.account_folder(name, remove=False)
     assert os.listdir(folder) == [".freezer-tmp"]
-    assert os.listdir(folder / ".freezer-tmp") == []
+    assert len(os.listdir(folder / ".freezer-tmp")) <= 2  # of the clients that were killed
     sshd.account_folder(name)
 
 

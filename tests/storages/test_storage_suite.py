@@ -16,10 +16,10 @@ class TestLocal(StorageSuite):
 
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path):
-        self.path = str(tmp_path / "store")
+        self.options = {"path": str(tmp_path / "store"), "sync": self.sync}
 
     def make_storage(self):
-        return LocalStorage(path=self.path, sync=self.sync)
+        return LocalStorage(**self.options)
 
 
 class TestLocalWithoutSync(TestLocal):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import socket
+import threading
+
 import pytest
 
 from freezer_sdk.errors import ObjectNotFound, StorageError
-from freezer_sdk.storages.base import Capabilities
+from freezer_sdk.options import Option
+from freezer_sdk.storages.base import TRAFFIC_BLOCK, Capabilities
 from freezer_sdk.storages.local import LocalStorage
 from freezer_sdk.storages.memory import MemoryStorage
 from freezer_sdk.testing import run_storage_suite
@@ -93,6 +99,119 @@ class CannotFlush(MemoryStorage):
         raise StorageError("never")
 
 
+class TellsInBlocks(MemoryStorage):
+    """Keeps the promise; those below break it."""
+
+    block = TRAFFIC_BLOCK
+    times = 1
+
+    @property
+    def capabilities(self):
+        return Capabilities(conditional_put=True, remote=False, persistent=False, paced=True)
+
+    def put(self, name, buffers, *, if_absent=False):
+        content = b"".join(buffers)
+        self._tell(self.traffic.sent, len(content))
+        return super().put(name, [content], if_absent=if_absent)
+
+    def get(self, name, *, offset=0, length=None):
+        content = super().get(name, offset=offset, length=length)
+        self._tell(self.traffic.received, len(content))
+        return content
+
+    def open(self, name):
+        context = super().open(name)
+        self._tell(self.traffic.received, self.stat(name).size)
+        return context
+
+    def _tell(self, tell, size):
+        for start in range(0, size, self.block):
+            for _ in range(self.times):
+                tell(min(self.block, size - start))
+
+
+class TellsTwice(TellsInBlocks):
+    times = 2
+
+
+class TellsTooMuchAtOnce(TellsInBlocks):
+    block = 2 * TRAFFIC_BLOCK
+
+
+class TellsUndeclared(TellsInBlocks):
+    capabilities = MemoryStorage.capabilities
+
+
+class TellsNothingOfStreams(TellsInBlocks):
+    def open(self, name):
+        return MemoryStorage.open(self, name)
+
+
+class LeavesThreads(MemoryStorage):
+    def __init__(self, **options):
+        super().__init__(**options)
+        threading.Thread(target=threading.Event().wait, args=(60,), daemon=True, name="left").start()
+
+
+class LeavesSockets(MemoryStorage):
+    left = []  # noqa: RUF012
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.left.append(socket.socket())
+
+    @classmethod
+    def clean(cls):
+        while cls.left:
+            cls.left.pop().close()
+
+
+class TellsSecrets(MemoryStorage):
+    options = (*MemoryStorage.options, Option(name="password", secret=True, help="Secret."))
+
+    def __init__(self, *, password="", **options):
+        super().__init__(**options)
+        logging.getLogger("some.library").debug("logging in as %s", password)
+
+
+class WritesInPlace(LocalStorage):
+    """What is stored grows under its final name."""
+
+    def upload(self, name):
+        path = self.location.removeprefix("local:") + "/" + name
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb"):
+            pass
+        return super().upload(name)
+
+
+def test_a_promise_of_traffic_that_is_kept():
+    assert [result for result in run_storage_suite(TellsInBlocks, many=100) if result.outcome != "passed"] == []
+
+
+@pytest.mark.parametrize("form", ["{}", "%s-{}"])
+def test_a_secret_that_is_told_fails_its_test(form):
+    options = {"password": form.format("open sesame")}
+    results = run_storage_suite(lambda: TellsSecrets(**options), options=options, many=10)
+    failed = {result.name: result.message for result in results if result.outcome == "failed"}
+    assert "secrets_stay_secret" in failed
+    assert "sesame" not in failed["secrets_stay_secret"]
+
+
+def test_what_a_killed_client_leaves_fails_its_test(tmp_path):
+    options = {"path": str(tmp_path)}
+    results = run_storage_suite(lambda: WritesInPlace(**options), options=options, many=10)
+    failed = {result.name: result.message for result in results if result.outcome == "failed"}
+    assert "'fresh': 0 bytes after a client was killed" in failed["a_client_killed_in_an_upload"]
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch):
+    monkeypatch.setattr("freezer_sdk.testing._storage_manners._PATIENCE", 0.5)
+    yield
+    LeavesSockets.clean()
+
+
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
@@ -110,6 +229,12 @@ class CannotFlush(MemoryStorage):
         (TakesAnyName, {"bad_names_are_refused"}),
         (TakesTheFirstBuffersOnly, {"large_object_in_many_buffers"}),
         (CannotFlush, {"flush"}),
+        (TellsTwice, {"traffic_is_told_once"}),
+        (TellsTooMuchAtOnce, {"traffic_is_told_once"}),
+        (TellsUndeclared, {"traffic_is_told_once"}),
+        (TellsNothingOfStreams, {"traffic_is_told_once"}),
+        (LeavesThreads, {"close_releases_everything"}),
+        (LeavesSockets, {"close_releases_everything"}),
     ],
 )
 def test_a_broken_promise_fails_its_test(kind, expected):

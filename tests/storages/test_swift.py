@@ -20,14 +20,14 @@ def by_tempauth(**options):
         "os_password": env["SWIFT_KEY"],
         "os_identity_api_version": "1",
     }
-    return SwiftStorage(**{"listing_lag": LAG, "timeout": 20.0, **login, **options})
+    return {"listing_lag": LAG, "timeout": 20.0, **login, **options}
 
 
 def by_keystone(**options):
     start("keystone")
     env = start("swift", instance="keystone", SWIFT_AUTH="keystone")
     login = {name.lower(): value for name, value in env.items() if name in PASSWORD}
-    return SwiftStorage(**{"listing_lag": LAG, "timeout": 20.0, **login, **options})
+    return {"listing_lag": LAG, "timeout": 20.0, **login, **options}
 
 
 PASSWORD = (
@@ -41,22 +41,29 @@ PASSWORD = (
 )
 
 
+class SwiftSuite(StorageSuite):
+    def make_storage(self):
+        return SwiftStorage(**self.options)
+
+
 @pytest.mark.swift
-class TestTempauth(StorageSuite):
+class TestTempauth(SwiftSuite):
     many = 1100
 
-    def make_storage(self):
+    @property
+    def options(self):
         return by_tempauth(container="suite", prefix="some/prefix")
 
 
 @pytest.mark.swift
-class TestInSegments(StorageSuite):
+class TestInSegments(SwiftSuite):
     """Whatever is longer than a few bytes lies in segments."""
 
     many = 20
     large = 200_000
 
-    def make_storage(self):
+    @property
+    def options(self):
         return by_tempauth(container="suite-in-segments", segment_size=65_536)
 
     def test_readers_see_all_or_nothing(self):
@@ -73,8 +80,9 @@ class TestInSegments(StorageSuite):
 
 
 @pytest.mark.keystone
-class TestKeystone(StorageSuite):
+class TestKeystone(SwiftSuite):
     many = 300
 
-    def make_storage(self):
+    @property
+    def options(self):
         return by_keystone(container="suite")

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,7 +26,16 @@ from freezer_sdk.errors import (
 )
 from freezer_sdk.model import Buffer
 from freezer_sdk.options import Option
-from freezer_sdk.storages.base import Capabilities, ObjectInfo, Reader, Storage, Upload, check_name
+from freezer_sdk.storages.base import (
+    TRAFFIC_BLOCK,
+    Capabilities,
+    ObjectInfo,
+    Reader,
+    Storage,
+    Traffic,
+    Upload,
+    check_name,
+)
 
 PIECE = 1 << 20
 PAGE = 1000
@@ -90,7 +99,7 @@ class SqliteStorage(Storage):
     @property
     def capabilities(self) -> Capabilities:
         """See :meth:`Storage.capabilities`."""
-        return Capabilities(conditional_put=True, remote=False)
+        return Capabilities(conditional_put=True, remote=False, paced=True)
 
     def put(self, name: str, buffers: Sequence[Buffer], *, if_absent: bool = False) -> ObjectInfo:
         """See :meth:`Storage.put`; one transaction."""
@@ -101,6 +110,7 @@ class SqliteStorage(Storage):
             unfinished = _begin(database)
             size = 0
             for number, piece in enumerate(_pieces(buffers)):
+                _tell(self.traffic.sent, piece)
                 _add(database, unfinished, number, piece)
                 size += len(piece)
             return _publish(database, unfinished, name, size)
@@ -125,8 +135,9 @@ class SqliteStorage(Storage):
                 "SELECT data FROM pieces WHERE object = ? AND number BETWEEN ? AND ? ORDER BY number",
                 (found, start // PIECE, (end - 1) // PIECE),
             )
-            data = b"".join(row[0] for row in rows)
-        return data[start % PIECE : start % PIECE + end - start]
+            data = b"".join(row[0] for row in rows)[start % PIECE : start % PIECE + end - start]
+        _tell(self.traffic.received, data)
+        return data
 
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[Reader]:
@@ -134,7 +145,7 @@ class SqliteStorage(Storage):
         check_name(name)
         with self._transaction() as database:
             found, _ = self._existing(database, name)
-            yield _SqliteReader(database, found)
+            yield _SqliteReader(database, found, self.traffic)
 
     def stat(self, name: str) -> ObjectInfo:
         """See :meth:`Storage.stat`."""
@@ -308,6 +319,7 @@ class _SqliteUpload:
         if self._id is None:
             self._id = _begin(database)
         if piece:
+            _tell(self._storage.traffic.sent, piece)
             _add(database, self._id, self._number, piece)
         del self._buffer[:PIECE]
         self._number += 1
@@ -319,17 +331,17 @@ class _SqliteUpload:
 
 
 class _SqliteReader:
-    def __init__(self, database: sqlite3.Connection, found: int) -> None:
+    def __init__(self, database: sqlite3.Connection, found: int, traffic: Traffic) -> None:
         self._rows = database.execute("SELECT data FROM pieces WHERE object = ? ORDER BY number", (found,))
+        self._traffic = traffic
         self._rest = b""
 
     def read(self, size: int = -1) -> bytes:
         if size < 0:
-            data = self._rest + b"".join(row[0] for row in self._rows)
-            self._rest = b""
-            return data
+            return b"".join(iter(lambda: self.read(PIECE), b""))
         if not self._rest:
             self._rest = next(self._rows, (b"",))[0]
+            _tell(self._traffic.received, self._rest)
         data, self._rest = self._rest[:size], self._rest[size:]
         return data
 
@@ -367,6 +379,12 @@ def _pieces(buffers: Iterable[Buffer]) -> Iterator[bytes]:
             del piece[:PIECE]
     if piece:
         yield bytes(piece)
+
+
+def _tell(tell: Callable[[int], None], content: bytes) -> None:
+    """Tells of traffic in blocks; under a bandwidth limit this waits."""
+    for start in range(0, len(content), TRAFFIC_BLOCK):
+        tell(len(content[start : start + TRAFFIC_BLOCK]))
 
 
 def _summed_up(row: tuple[str, int, int], prefix: str, delimiter: str | None) -> ObjectInfo:

@@ -15,10 +15,10 @@ from freezer_sdk.testing import StorageSuite
 class TestSqlite(StorageSuite):
     @pytest.fixture(autouse=True)
     def _path(self, tmp_path):
-        self.path = str(tmp_path / "objects.db")
+        self.options = {"path": str(tmp_path / "objects.db")}
 
     def make_storage(self):
-        return SqliteStorage(path=self.path)
+        return SqliteStorage(**self.options)
 
 
 @pytest.fixture
