@@ -10,10 +10,14 @@ LONG_FOR_A_REASON: dict[str, str] = {
     "LICENSE": "its own text",
     "freezer_sdk/client.py": "the one public object; most of it says what goes in, comes out and is raised",
     "freezer_sdk/engines/dedup/scan.py": "one walk: what decides whether a file is read stands together",
+    "freezer_sdk/engines/dedup/restore.py": "one restore: what is planned, fetched and written shares one state",
     "freezer_sdk/files/target.py": "every step of a restore below a descriptor, in the order that makes it safe",
     "tests/dedup/second_reader.py": "the whole format by itself: it must need nothing of the program",
     "tests/files/test_target.py": "one case for each kind of entry, conflict and attack",
+    "tests/library/test_group.py": "one case for each way in which one of several repositories can fail",
+    "tests/network/test_reliable.py": "one case for each call that can fail, and each way",
     "tests/plugins/test_boundary.py": "one case for each method of each contract",
+    "tests/storages/test_s3_faults.py": "one case for each answer and failure of a server",
 }
 MACHINE_PATHS = re.compile(r"(?<![\w.~-])(/wor" + "k/|/tmp/" + "w/|/ro" + r"ot/\.)|py" + "env/versions")
 
