@@ -164,7 +164,7 @@ def reporting(what: str) -> Iterator[None]:
         yield
     except ClientError as error:
         raise answered(error, what) from error
-    except (BotoCoreError, ResponseParserError, HTTPError, OSError) as error:
+    except (BotoCoreError, ResponseParserError, HTTPError, OSError, ValueError) as error:  # the last: cut headers
         raise _failed(error, what) from error
 
 

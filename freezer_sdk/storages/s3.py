@@ -325,8 +325,10 @@ def _size_of_range(answer: dict[str, Any], announced: int | None, offset: int, l
     if status != 206 and announced is not None and (offset == 0 or -offset >= announced):
         return announced  # the whole object, which begins with the range
     match = _RANGE.fullmatch(answer.get("ContentRange", ""))
-    if status != 206 or match is None:
+    if status != 206:
         raise StorageError(f"{what}: the server does not give a part of an object")
+    if match is None:
+        raise StorageUnavailable(f"{what}: the answer is not whole")
     first, last, total = (int(group) for group in match.groups())
     start = max(0, total + offset) if offset < 0 else offset
     end = total if offset < 0 or length is None else min(total, start + length)
