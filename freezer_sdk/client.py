@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
@@ -18,9 +18,18 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from freezer_sdk import diff as differences
 from freezer_sdk import identity
 from freezer_sdk import selection as select
+from freezer_sdk.boundary import Boundary
 from freezer_sdk.copying import copy_backups
 from freezer_sdk.engines.base import EngineCapabilities, Repository
-from freezer_sdk.errors import ConfigurationError, FreezerError, PolicyRefusal, RestoreError
+from freezer_sdk.errors import (
+    BackupNotFound,
+    ConfigurationError,
+    FreezerError,
+    IntegrityError,
+    PolicyRefusal,
+    RestoreError,
+    StorageError,
+)
 from freezer_sdk.model import (
     Backup,
     BackupOptions,
@@ -394,23 +403,29 @@ class Freezer:
         ]
         return differences.changes(*streams, metadata=metadata, bases=(old[1] or b"", new[1] or b""))
 
-    def open(self, backup: str, path: str | bytes | None = None) -> AbstractContextManager[Reader]:
+    def open(
+        self, backup: str, path: str | bytes | None = None, *, others: Sequence[Freezer] = ()
+    ) -> AbstractContextManager[Reader]:
         """The content of one file or stream.
 
         Args:
             backup: ``ID`` or ``latest``; ``ID:PATH`` instead of a path.
             path: absolute, or below the one root.
+            others: repositories with copies of the backup; what cannot be read here is read there.
 
         Raises:
             BackupNotFound, AmbiguousError, ConfigurationError.
             IntegrityError, StorageError, RestoreError: also from ``read``.
         """
-        found, inside = self._inside(backup, path)
+        found, inside = self._inside_any(backup, path, others)
         if inside is None:
             raise ConfigurationError("a path inside the backup is needed", hint="give a path, or write ID:PATH")
         repository = self._opened()
-        with self._boundary.guard():
-            return self._boundary.opened(repository.open(found.id, inside))
+        standbys, boundary = self._standbys(others)
+        with boundary.guard():
+            if standbys:  # an engine need not know them
+                return boundary.opened(repository.open(found.id, inside, others=standbys))
+            return boundary.opened(repository.open(found.id, inside))
 
     def restore(
         self,
@@ -430,6 +445,7 @@ class Freezer:
         numeric_owner: bool = False,
         sparse: bool = True,
         mode_options: Mapping[str, Any] | None = None,
+        others: Sequence[Freezer] = (),
         events: EventHandler | None = None,
         cancel: CancelToken | None = None,
     ) -> RestoreResult:
@@ -450,6 +466,8 @@ class Freezer:
             numeric_owner: never map owner names.
             sparse: keep holes as holes.
             mode_options: values of the options of the mode that made the backup.
+            others: repositories with copies of the backup, in the order in which they are asked: what is damaged,
+                missing or cannot be reached here is taken from there, and a problem of kind ``fallback`` says so.
             events: as for the class, which is not called then.
             cancel: ends the run.
 
@@ -461,7 +479,7 @@ class Freezer:
             BackupNotFound, AmbiguousError, ConfigurationError, PluginError, RestoreError, StorageError,
             IntegrityError, Cancelled.
         """
-        found, inside = self._inside(backup, None)
+        found, inside = self._inside_any(backup, None, others)
         if delete and found.status is Status.PARTIAL and not (force or dry_run):
             raise PolicyRefusal(
                 f"backup {found.short_id} is partial: what it lacks could be deleted from the target",
@@ -485,8 +503,12 @@ class Freezer:
         operation = self._operation("restore", events, cancel)
         place = os.fsdecode(target)
         operation.start(backup=found.id, target=place, dry_run=dry_run)
-        with self._place.watching(operation.context.cancel):
-            result = self._bring_back(found, place, options, operation, mode_options)
+        standbys, boundary = self._standbys(others)
+        restorer = BackupRestorer(self._opened(), found, options, operation.context, boundary, others=standbys)
+        with ExitStack() as watching:
+            for each in (self, *others):
+                watching.enter_context(each._place.watching(operation.context.cancel))
+            result = self._bring_back(found, place, restorer, mode_options)
         operation.finish(files=result.files, size=result.bytes, status=str(result.status))
         return result
 
@@ -669,6 +691,24 @@ class Freezer:
             return backup, None
         return backup, os.fsencode(inside)
 
+    def _inside_any(
+        self, selector: str, path: str | bytes | None, others: Sequence[Freezer]
+    ) -> tuple[Backup, bytes | None]:
+        """As :meth:`_inside`, from the first repository where the backup can be read."""
+        damaged, errors = [], []
+        for place in (self, *others):
+            try:
+                found = place._inside(selector, path)
+            except (BackupNotFound, IntegrityError, StorageError) as error:
+                errors.append(error)
+                continue
+            if found[0].status is not Status.DAMAGED:
+                return found
+            damaged.append(found)
+        if damaged:
+            return damaged[0]
+        raise errors[0]
+
     def _absolute(self, backup: Backup, path: str | bytes) -> bytes:
         """An absolute path; a relative one lies below the one root, or beside it when that is a file or a stream."""
         roots = backup.paths
@@ -683,15 +723,18 @@ class Freezer:
         with self._boundary.guard():
             return self._boundary.iterate(repository.entries(backup.id, path=path, recursive=recursive))
 
+    def _standbys(self, others: Sequence[Freezer]) -> tuple[list[Repository], Boundary]:
+        """The repositories that the engine may fall over to, and a boundary around all plug-ins."""
+        boundary = self._boundary
+        if not others or not self.capabilities.copies:
+            return [], boundary
+        for other in others:
+            boundary = boundary.joined(other._boundary)
+        return [other._opened() for other in others], boundary
+
     def _bring_back(
-        self,
-        backup: Backup,
-        target: str,
-        options: RestoreOptions,
-        operation: Operation,
-        mode_options: Mapping[str, Any] | None,
+        self, backup: Backup, target: str, restorer: BackupRestorer, mode_options: Mapping[str, Any] | None
     ) -> RestoreResult:
-        restorer = BackupRestorer(self._opened(), backup, options, operation.context, self._boundary)
         damaged = backup.status is Status.DAMAGED  # the engine says what is wrong
         if damaged or (backup.mode == _FILES and not mode_options):  # needs nothing of the mode, it may even be absent
             return restorer.files(target)

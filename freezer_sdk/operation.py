@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -69,8 +69,16 @@ class BackupRestorer:
     """See :class:`~freezer_sdk.modes.base.Restorer`."""
 
     def __init__(
-        self, repository: Repository, backup: Backup, options: RestoreOptions, context: Context, boundary: Boundary
+        self,
+        repository: Repository,
+        backup: Backup,
+        options: RestoreOptions,
+        context: Context,
+        boundary: Boundary,
+        *,
+        others: Sequence[Repository] = (),
     ) -> None:
+        self._others = {"others": others} if others else {}  # an engine need not know them
         self.facts: Mapping[str, Any] = backup.facts
         self._repository = repository
         self._backup = backup
@@ -81,9 +89,10 @@ class BackupRestorer:
     def files(self, target: str) -> RestoreResult:
         """Restores the tree below ``target``."""
         with self._boundary.guard():
-            return self._repository.restore(self._backup.id, target, self._options, self._context)
+            return self._repository.restore(self._backup.id, target, self._options, self._context, **self._others)
 
     def stream(self, name: str) -> AbstractContextManager[Reader]:
         """The stored stream, readable."""
         with self._boundary.guard():
-            return self._boundary.opened(self._repository.open(self._backup.id, os.fsencode("/" + name.lstrip("/"))))
+            path = os.fsencode("/" + name.lstrip("/"))
+            return self._boundary.opened(self._repository.open(self._backup.id, path, **self._others))

@@ -102,15 +102,32 @@ class Repository(Protocol):
             BackupNotFound, IntegrityError, StorageError.
         """
 
-    def open(self, backup: str, path: bytes) -> AbstractContextManager[Reader]:
+    def open(self, backup: str, path: bytes, *, others: Sequence[Repository] = ()) -> AbstractContextManager[Reader]:
         """The content of one file or stream.
+
+        Args:
+            others: repositories that may have the same backup; what cannot be read here is taken from them. Only given
+                with the capability ``copies``.
 
         Raises:
             BackupNotFound, IntegrityError, StorageError, RestoreError: no such file.
         """
 
-    def restore(self, backup: str, target: str, options: RestoreOptions, context: Context) -> RestoreResult:
+    def restore(
+        self,
+        backup: str,
+        target: str,
+        options: RestoreOptions,
+        context: Context,
+        *,
+        others: Sequence[Repository] = (),
+    ) -> RestoreResult:
         """Brings the backup, or chosen paths, back below ``target``.
+
+        Args:
+            others: repositories that may have the same backup (it has the same id there), in the order in which they
+                are asked: what cannot be read here is taken from them, and each use is a problem of the kind
+                ``fallback``, which is not fatal. Only given with the capability ``copies``.
 
         Raises:
             RestoreError, BackupNotFound, StorageError, Cancelled. Damage to single items is in the result.

@@ -72,6 +72,11 @@ class BlobReader:
         self._cache: OrderedDict[tuple[bytes, int], OpenSegment] = OrderedDict()
         self._hash_keys = {Kind.DATA: self._keys.data_hash_key(), Kind.META: self._keys.meta_hash_key()}
 
+    @property
+    def location(self) -> str:
+        """URL of the storage, without secrets."""
+        return self._storage.location
+
     def load_index(self, kind: Kind, *, again: bool = False) -> None:
         """Loads the index of a kind when that was not done yet.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -16,13 +17,15 @@ from freezer_sdk.engines.dedup.backup import BackupRun
 from freezer_sdk.engines.dedup.catalog import Catalog, Listed
 from freezer_sdk.engines.dedup.content import ContentReader
 from freezer_sdk.engines.dedup.copy import CopyRun, Source
+from freezer_sdk.engines.dedup.failover import Standby
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.index import BlobIndex
 from freezer_sdk.engines.dedup.keyring import KeyRing, Role
 from freezer_sdk.engines.dedup.layout import Kind
 from freezer_sdk.engines.dedup.reader import BlobReader
 from freezer_sdk.engines.dedup.restore import Restore
-from freezer_sdk.engines.dedup.tree import TreeReader, entry_of
+from freezer_sdk.engines.dedup.several import SeveralReader, restore_from_several
+from freezer_sdk.engines.dedup.tree import Node, TreeReader, entry_of
 from freezer_sdk.engines.dedup.verify import Verification
 from freezer_sdk.errors import AccessDenied, BackupNotFound, ConfigurationError, RestoreError
 from freezer_sdk.model import (
@@ -159,29 +162,47 @@ class DedupRepository:
         for found, node in trees.walk(commit.root, below=path, depth=depth):
             yield entry_of(found, node, commit.owners)
 
-    def open(self, backup: str, path: bytes) -> AbstractContextManager[Reader]:
+    def open(self, backup: str, path: bytes, *, others: Sequence[Repository] = ()) -> AbstractContextManager[Reader]:
         """The content of one file or stream.
 
         Raises:
             BackupNotFound, IntegrityError, StorageError, RestoreError: no such file.
         """
+        if others:
+            return _opened(SeveralReader(self._standbys(backup, others), path))
+        return _opened(ContentReader(self._reader(), self._file(backup, path)))
+
+    def _file(self, backup: str, path: bytes) -> Node:
         commit = self._catalog.find(backup)
-        blobs = self._reader()
-        node = TreeReader(blobs).find(commit.root, path)
+        node = TreeReader(self._reader()).find(commit.root, path)
         if node is None:
             raise RestoreError(f"the backup has no {path!r}", hint="freezer backup ls shows what it has")
         if entry_of(path, node, commit.owners).type is not EntryType.FILE:
             raise RestoreError(f"{path!r} is not a file")
-        return _opened(ContentReader(blobs, node))
+        return node
 
-    def restore(self, backup: str, target: str, options: RestoreOptions, context: Context) -> RestoreResult:
+    def restore(
+        self,
+        backup: str,
+        target: str,
+        options: RestoreOptions,
+        context: Context,
+        *,
+        others: Sequence[Repository] = (),
+    ) -> RestoreResult:
         """Brings the backup, or chosen paths, back below ``target``.
 
         Raises:
             RestoreError, BackupNotFound, StorageError, Cancelled. Damage to single items is in the result.
         """
-        commit = self._catalog.find(backup)
-        return Restore(self._handle, commit, options, context).run(target)
+        if not others:
+            return Restore(self._handle, self._catalog.find(backup), options, context).run(target)
+        return restore_from_several(self._standbys(backup, others), target, options, context)
+
+    def _standbys(self, backup: str, others: Sequence[Repository]) -> list[Standby]:
+        """This repository, then others of this engine."""
+        places = [self, *(each for each in others if isinstance(each, DedupRepository) and each is not self)]
+        return [Standby(each._handle, partial(each._catalog.find, backup)) for each in places]
 
     def copy(self, source: Repository, backup: str, context: Context, *, dry_run: bool = False) -> CopyResult:
         """Replicates a backup of another repository here, with all that is recorded about it, its id included.
@@ -267,5 +288,5 @@ class DedupRepository:
 
 
 @contextmanager
-def _opened(reader: ContentReader) -> Iterator[Reader]:
+def _opened(reader: Reader) -> Iterator[Reader]:
     yield reader

@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.dedup.commit import Commit
+from freezer_sdk.engines.dedup.failover import Failover
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.index import BlobIndex, Place
 from freezer_sdk.engines.dedup.layout import Kind
 from freezer_sdk.engines.dedup.page import INLINE, content_ids
 from freezer_sdk.engines.dedup.reader import BlobReader
-from freezer_sdk.engines.dedup.select import Leaves, Selection
+from freezer_sdk.engines.dedup.select import Leaves, Selected, Selection
 from freezer_sdk.engines.dedup.tree import Node, TreeReader, get_extra, nodes_of, not_descended, split_extents
 from freezer_sdk.errors import IntegrityError, RestoreError
 from freezer_sdk.files.target import Decision, FileWriter, Item, RestoreTarget, TargetUnusable
@@ -126,9 +127,18 @@ class Restore:
     interpreter to each other than they gain. Where there are many, another process writes most of them.
     """
 
-    def __init__(self, handle: Handle, commit: Commit, options: RestoreOptions, context: Context) -> None:
+    def __init__(
+        self,
+        handle: Handle,
+        commit: Commit,
+        options: RestoreOptions,
+        context: Context,
+        *,
+        failover: Failover | None = None,
+    ) -> None:
         self._commit, self._options, self._context = commit, options, context
-        self._blobs = BlobReader(handle, BlobIndex())
+        self._failover = failover
+        self._blobs = BlobReader(handle, BlobIndex()) if failover is None else failover.reader(handle, self._problem)
         self._trees = TreeReader(self._blobs)
         self._problems: list[Problem] = []
         self._dry_run = options.dry_run
@@ -172,14 +182,10 @@ class Restore:
             self._target = target
             self._start_helpers()
             try:
-                for found in selection.entries(self._problem):
-                    if isinstance(found, Leaves):
-                        self._tick(found.directory, len(found.numbers))
-                        self._leaves(found)
-                    else:
-                        self._tick(found[0], 1)
-                        self._entry(*found)
-                self._fetch_all()
+                if self._failover is None:
+                    self.walk(selection.entries(self._problem))
+                else:
+                    self._failover.run(self, selection, target, self._problem)
             finally:
                 self._stopping = True
                 for helper in self._helpers:
@@ -201,6 +207,35 @@ class Restore:
                 problems=tuple(self._problems),
                 plan=tuple(target.plan),
             )
+
+    def walk(self, found: Iterator[Selected | Leaves]) -> None:
+        """Restores what was selected."""
+        for each in found:
+            if isinstance(each, Leaves):
+                self._tick(each.directory, len(each.numbers))
+                self._leaves(each)
+            else:
+                self._tick(each[0], 1)
+                self._entry(*each)
+        self._fetch_all()
+
+    def walk_again(self, found: Iterator[Selected | Leaves], blobs: BlobReader, failed: frozenset[bytes]) -> None:
+        """As :meth:`walk`, from another repository.
+
+        Args:
+            failed: paths below the target of files that are not there though they had their turn.
+        """
+        helpers, self._helpers = self._helpers, []  # they know the key of one repository
+        self._blobs = blobs
+        self._links = {group: path for group, path in self._links.items() if path not in failed}
+        try:
+            self.walk(found)
+        finally:
+            self._helpers = helpers
+
+    def counted_twice(self, directories: int) -> None:
+        """Takes back that so many directories came in two walks."""
+        self._counts["directories"] -= directories
 
     # -- entries -------------------------------------------------------------------------------------------
 
@@ -286,6 +321,8 @@ class Restore:
             self._counts["skipped"] += 1
         elif first is not None:
             self._finish_batch_for(first)
+            if self._failover is not None and self._failover.waits_for(first):
+                raise IntegrityError(f"{os.fsdecode(first)!r}, another name of it, is not whole")
             self._target.hardlink(path, first, item)
             self._counts["files" if kind == stat.S_IFREG else "others"] += 1
         elif kind != stat.S_IFREG:
@@ -584,7 +621,9 @@ class Restore:
     def _fail(self, path: bytes, error: BaseException) -> None:
         kind = "damaged" if isinstance(error, IntegrityError) else "unwritable"
         message = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-        self._problem(Problem(path=os.fsdecode(path), kind=kind, message=message))
+        problem = Problem(path=os.fsdecode(path), kind=kind, message=message)
+        if self._failover is None or kind != "damaged" or not self._failover.takes(path, problem):
+            self._problem(problem)
 
     def _problem(self, problem: Problem) -> None:
         self._problems.append(problem)

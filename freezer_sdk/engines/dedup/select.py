@@ -83,6 +83,23 @@ class Selection:
         root = self._roots[0]
         return root.name if stat.S_ISDIR(root.attributes.mode) else root.name.rpartition(b"/")[0] or b"/"
 
+    @property
+    def layout(self) -> Layout:
+        """What was chosen for ``auto``."""
+        return self._layout
+
+    def place(self, recorded: bytes) -> bytes:
+        """The path below the target of a recorded one."""
+        if self._layout is Layout.FULL:
+            return recorded.lstrip(b"/")
+        for root in self._roots:
+            if recorded == root.name:
+                return b"" if stat.S_ISDIR(root.attributes.mode) else recorded.rpartition(b"/")[2]
+            above = join(root.name, b"")
+            if recorded.startswith(above):
+                return recorded[len(above) :]
+        return recorded.lstrip(b"/")
+
     def _resolve(self, path: bytes) -> bytes:
         """A path as given, absolute or below a root, to the recorded absolute path.
 
