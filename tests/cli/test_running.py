@@ -167,7 +167,9 @@ def test_a_signal_at_a_prompt(cli: Cli, tmp_path: Path) -> None:
     assert process.stdout is not None
     seen = b""
     while b"password:" not in seen:
-        seen += process.stdout.read1(1000)
+        more = process.stdout.read1(1000)
+        assert more, f"it ended before it asked: {seen.decode()}"
+        seen += more
     process.stdin.write(b"\x03")
     process.stdin.flush()
     out, _ = process.communicate(timeout=30)
