@@ -14,7 +14,14 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from freezer_sdk.errors import AccessDenied, ChecksumMismatch, ObjectNotFound, StorageError, StorageUnavailable
+from freezer_sdk.errors import (
+    AccessDenied,
+    ChecksumMismatch,
+    ObjectNotFound,
+    StorageError,
+    StorageUnavailable,
+    Transient,
+)
 from freezer_sdk.storages._swift_body import Outgoing, is_slo, md5
 from freezer_sdk.storages._swift_http import SwiftClient, http_time
 from freezer_sdk.storages.base import Traffic
@@ -151,9 +158,14 @@ class Objects:
             pass  # a user who may only write cannot look
         except ObjectNotFound:
             headers = {"X-Storage-Policy": self._policy} if self._policy else {}
-            self.client.call(
-                what, lambda url, token, http: put_container(url, token, container, headers=headers, http_conn=http)
-            )
+            try:
+                self.client.call(
+                    what, lambda url, token, http: put_container(url, token, container, headers=headers, http_conn=http)
+                )
+            except StorageError as error:
+                if self._policy and error.hint is None and not isinstance(error, Transient):
+                    error.hint = f"check that the cluster has the storage_policy {self._policy!r}"
+                raise
         self._made.add(container)
 
     def store_segment(self, path: str, views: Sequence[memoryview], what: str, traffic: Traffic) -> Segment:

@@ -295,14 +295,17 @@ class SwiftStorage(Storage):
             if not entries:  # only this is the end: a page that a proxy cut short is not
                 return
             last = marker
-            with self._client.failures(what):
-                found = [(str(entry.get("subdir") or entry["name"]), entry) for entry in entries]
-            for path, entry in found:
+            try:
+                found = [_listed(entry, skip) for entry in entries]
+            except (AttributeError, KeyError, TypeError, ValueError):
+                raise StorageUnavailable(f"{what}: what the server says of {self.location} makes no sense") from None
+            for path, info in found:
                 if path < marker:
                     raise StorageUnavailable(f"{what}: the server does not list {self.location} in order")
                 if path != marker:
                     marker = path
-                    yield from _listed(path[skip:], entry)
+                    if info is not None:
+                        yield info
             if marker == last:
                 raise StorageUnavailable(f"{what}: the server lists the same page of {self.location} again and again")
 
@@ -366,21 +369,23 @@ def _info(name: str, size: int, headers: Mapping[str, str], *, joined: bool = Fa
     )
 
 
-def _listed(name: str, entry: Mapping[str, Any]) -> Iterator[ObjectInfo]:
-    """One entry of a listing; nothing for an object that cannot be named here, such as a folder's marker."""
+def _listed(entry: Mapping[str, Any], skip: int) -> tuple[str, ObjectInfo | None]:
+    """One entry of a listing; no object for what cannot be named here, such as a folder's marker."""
     is_prefix = "subdir" in entry
+    path = str(entry["subdir"] if is_prefix else entry["name"])
+    name = path[skip:]
     with suppress(InvalidName):
         check_name(name.removesuffix("/") if is_prefix else name)
         if is_prefix:
-            yield ObjectInfo(name=name, size=0, modified=_NO_TIME, is_prefix=True)
-            return
+            return path, ObjectInfo(name=name, size=0, modified=_NO_TIME, is_prefix=True)
         digest = None if "slo_etag" in entry else checksum({"etag": str(entry.get("hash", ""))})
-        yield ObjectInfo(
+        return path, ObjectInfo(
             name=name,
             size=int(entry["bytes"]),
             modified=datetime.fromisoformat(entry["last_modified"]).replace(tzinfo=UTC),
             checksum=None if digest is None else ("md5", digest),
         )
+    return path, None
 
 
 def _may_begin(prefix: str) -> bool:

@@ -45,6 +45,15 @@ class _Adapter(HTTPAdapter):
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         return super().send(request, *args, **{**kwargs, "timeout": self._timeout})
 
+    def close(self) -> None:
+        """Closes connections at once; left alone, urllib3 does so when nothing refers to their pool any more."""
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118 (it cannot be iterated over)
+                pool = manager.pools.get(key)
+                if pool is not None:
+                    pool.close()
+        super().close()
+
 
 def prepare(session: requests.Session, *, connect_timeout: float, timeout: float, proxy: Proxy | None) -> None:
     """Sets a session up; it follows no redirects, because they would carry tokens to other places.
