@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from freezer_sdk.errors import ConfigurationError
 from freezer_sdk.options import parse_size
@@ -25,6 +26,14 @@ NAMES = (
 )
 _REPEATABLE = ("storage_option",)
 _COUNTED = ("verbose",)
+_OPENSTACK = (
+    *("cloud", "client-config-file", "client-secure-file", "auth-url", "auth-type", "identity-api-version"),
+    *("username", "user-id", "password-file", "user-domain-name", "user-domain-id"),
+    *("project-name", "project-id", "project-domain-name", "project-domain-id"),
+    *("application-credential-id", "application-credential-name", "application-credential-secret-file"),
+    *("token-file", "trust-id", "region-name", "interface", "cacert", "cert", "key", "storage-url"),
+)
+"""As of every OpenStack command, but what is secret comes from a file."""
 
 
 def add_global_options(parser: argparse._ActionsContainer, *, after_verb: bool) -> None:
@@ -40,6 +49,17 @@ def add_global_options(parser: argparse._ActionsContainer, *, after_verb: bool) 
         default=default,
         help="option of the storage plug-in (repeatable; a secret: NAME-file=FILE)",
     )
+    for name in _OPENSTACK:
+        parser.add_argument(
+            f"--os-{name}",
+            dest="storage_option",
+            metavar="VALUE",
+            action=_StorageOption,
+            default=default,
+            help="cloud of clouds.yaml; also --os-auth-url, --os-username, --os-password-file, ... and OS_* variables"
+            if name == "cloud"
+            else argparse.SUPPRESS,
+        )
     parser.add_argument("--profile", metavar="NAME", default=default, help="profile of the configuration file")
     parser.add_argument("--config", metavar="FILE", default=default, help="configuration file")
     password = parser.add_mutually_exclusive_group()
@@ -67,6 +87,20 @@ def add_global_options(parser: argparse._ActionsContainer, *, after_verb: bool) 
     )
     parser.add_argument("--debug", action="store_true", default=default, help="show tracebacks and all log messages")
     parser.add_argument("--log-file", metavar="FILE", default=default, help="write log messages to this file as well")
+
+
+class _StorageOption(argparse.Action):
+    """A flag that is short for ``--storage-option``."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        given = getattr(namespace, self.dest, None) or []
+        setattr(namespace, self.dest, [*given, f"{self.option_strings[0].removeprefix('--')}={values}"])
 
 
 def _size(text: str) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from freezer_cli.base import FreezerCommand
-from freezer_cli.plugin_options import PluginFlags, has_secrets, storage_option_values
+from freezer_cli.plugin_options import PluginFlags, environment_values, has_secrets, storage_option_values
 from freezer_cli.settings import DEFAULT_ENGINE, Settings, parse_assignments
 from freezer_sdk.errors import ConfigurationError
 
@@ -106,15 +106,16 @@ def connection_of(settings: Settings, engine_options: Mapping[str, Any] | None =
     configured = settings.storage.given_by.startswith("profile ")
     if configured and settings.config.exposed and has_secrets(url, settings.profile_storage_options):
         LOG.warning("%s holds secrets and others can read it: chmod 600", settings.config.path)
+    given = {
+        **settings.profile_storage_options,
+        **storage_option_values(url, settings.options.storage_option),
+    }
     return {
         "storage": url,
         "password": settings.password(),
         "engine": settings.engine.value,
         "limits": settings.limits,
-        "storage_options": {
-            **settings.profile_storage_options,
-            **storage_option_values(url, settings.options.storage_option),
-        },
+        "storage_options": {**environment_values(url, settings.environ, given), **given},
         "engine_options": {
             **_place_of_cache(settings.engine.value),
             **settings.profile_engine_options,
