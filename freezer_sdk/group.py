@@ -235,16 +235,18 @@ class FreezerGroup:
         events: EventHandler | None = None,
         cancel: CancelToken | None = None,
     ) -> RestoreResult:
-        """Brings a backup back from the first repository that has it; arguments as for :meth:`Freezer.restore`.
+        """Brings a backup back from the first repository that has it, and from the next ones what that cannot give.
+
+        Arguments and result are those of :meth:`Freezer.restore`.
 
         Raises:
             As :meth:`Freezer.restore`, and FreezerError: no repository can be asked.
         """
         identifier, inside = select.split_selector(backup)
         found = self.find_backup(identifier, events=events)
-        places = found.locations or tuple(found.copies)
-        freezer = self.freezers[places[0]]
-        return freezer.restore(
+        first, *others = dict.fromkeys((*found.locations, *found.copies))
+        freezers = self.freezers
+        return freezers[first].restore(
             found.backup.id if inside is None else f"{found.backup.id}:{inside}",
             target,
             paths=paths,
@@ -260,6 +262,7 @@ class FreezerGroup:
             numeric_owner=numeric_owner,
             sparse=sparse,
             mode_options=mode_options,
+            others=[freezers[place] for place in others],
             events=events if events is not None else self._events,
             cancel=cancel,
         )
