@@ -50,8 +50,11 @@ class Files:
         try:
             return path, Outgoing(connection, path, traffic)
         except ftplib.error_perm:
-            if not self._make_folders(connection, self.path(PRIVATE)):
-                raise
+            self._make_folders(connection, self.path(PRIVATE))  # or somebody else has, meanwhile
+        except (OSError, EOFError):
+            with self._lock:
+                self._left.add(path)  # the server may have made it already
+            raise
         return path, Outgoing(connection, path, traffic)
 
     def publish(self, connection: Connection, temporary: str, name: str) -> None:

@@ -303,8 +303,9 @@ class FtpStorage(Storage):
             ended = length is None or len(content) < length
             if offset >= 0 and (not ended or (incoming and incoming.sealed)):
                 return content
-            announced = incoming.announced if incoming else None
-            if announced == (total if offset >= 0 else before and before.size) and (not ended or total == announced):
+            # with an offset, some servers say how much is left
+            announced = incoming.announced if incoming and (before or not start) else None
+            if announced == (before.size if before else total) and (not ended or total == announced):
                 return content
             after = connection.facts(path)
             if offset >= 0 and (total in (after.size, before and before.size) or start >= after.size):
