@@ -48,10 +48,10 @@ _MAX_CONTAINER = 256
 _STORAGE_URL = Option(
     name="os_storage_url",
     env=("OS_STORAGE_URL",),
-    env_unless=INSTEAD,
+    env_unless=(*INSTEAD, "os_auth_url"),
     help="URL of the Swift account, instead of the one that the login gives",
 )
-_LOGIN = (*OPENSTACK, _STORAGE_URL)
+_LOGIN = (_STORAGE_URL, *OPENSTACK)
 
 
 class SwiftStorage(Storage):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 INSTEAD = ("os_cloud", "osrc")
 """Options that stand for all the others that say who logs in, and where."""
 
+_ELSEWHERE = "os_auth_url"
 _USERINFO = re.compile(r"://[^/]*@")
 _V1 = re.compile(r"/v1(\.0)?/?$")
 _V3 = re.compile(r"/v3/?$")
@@ -33,12 +34,12 @@ _SCOPE = ("project_id", "project_name", "project_domain_id", "project_domain_nam
 
 def _login(name: str, text: str, *variables: str, secret: bool = False) -> Option:
     env = (f"OS_{name.upper()}", *variables)
-    return Option(name=f"os_{name}", help=text, secret=secret, env=env, env_unless=INSTEAD)
+    return Option(name=f"os_{name}", help=text, secret=secret, env=env, env_unless=(*INSTEAD, _ELSEWHERE))
 
 
 OPENSTACK: tuple[Option, ...] = (
     Option(name="osrc", type="path", help="File with lines such as 'export OS_USERNAME=...'; it is read, never run"),
-    Option(name="os_cloud", env=("OS_CLOUD",), env_unless=("osrc",), help="Name of a cloud of clouds.yaml"),
+    Option(name="os_cloud", env=("OS_CLOUD",), env_unless=("osrc", _ELSEWHERE), help="Name of a cloud of clouds.yaml"),
     Option(
         name="os_client_config_file",
         type="path",
@@ -51,7 +52,6 @@ OPENSTACK: tuple[Option, ...] = (
         env=("OS_CLIENT_SECURE_FILE",),
         help="secure.yaml to read instead of those in the usual places",
     ),
-    _login("auth_url", "URL of Keystone, or of a v1 authentication service", "ST_AUTH"),
     _login("auth_type", "How to log in, where that is not clear from the other options; a plug-in of keystoneauth"),
     _login("identity_api_version", "3, or 1 for the older authentication of Swift alone", "ST_AUTH_VERSION"),
     _login("username", "Name of the user", "ST_USER"),
@@ -71,30 +71,49 @@ OPENSTACK: tuple[Option, ...] = (
     Option(
         name="os_region_name",
         env=("OS_REGION_NAME",),
-        env_unless=("osrc",),
+        env_unless=("osrc", _ELSEWHERE),
         help="Region, where the catalogue has several",
     ),
     Option(
         name="os_interface",
         env=("OS_INTERFACE", "OS_ENDPOINT_TYPE"),
-        env_unless=("osrc",),
+        env_unless=("osrc", _ELSEWHERE),
         help="Endpoint of the catalogue: public (the default), internal or admin",
     ),
     Option(
         name="os_cacert",
         type="path",
         env=("OS_CACERT",),
-        env_unless=INSTEAD,
+        env_unless=(*INSTEAD, _ELSEWHERE),
         help="File of certificates that servers are checked with, instead of the usual ones",
     ),
-    Option(name="os_cert", type="path", env=("OS_CERT",), env_unless=INSTEAD, help="Certificate of the client"),
-    Option(name="os_key", type="path", env=("OS_KEY",), env_unless=INSTEAD, help="Key of the client's certificate"),
+    Option(
+        name="os_cert",
+        type="path",
+        env=("OS_CERT",),
+        env_unless=(*INSTEAD, _ELSEWHERE),
+        help="Certificate of the client",
+    ),
+    Option(
+        name="os_key",
+        type="path",
+        env=("OS_KEY",),
+        env_unless=(*INSTEAD, _ELSEWHERE),
+        help="Key of the client's certificate",
+    ),
     Option(
         name="os_insecure",
         type="bool",
         env=("OS_INSECURE",),
-        env_unless=INSTEAD,
+        env_unless=(*INSTEAD, _ELSEWHERE),
         help="Do not check certificates: whoever sits between can read and change everything",
+    ),
+    # the last one: where a URL is given, what the environment says of another place, its secrets above all, is not used
+    Option(
+        name=_ELSEWHERE,
+        env=("OS_AUTH_URL", "ST_AUTH"),
+        env_unless=INSTEAD,
+        help="URL of Keystone, or of a v1 authentication service",
     ),
 )
 

@@ -49,7 +49,7 @@ def parse_osrc(text: str) -> Assignments:
     would run a command, or needs a variable from elsewhere, has no known value.
     """
     found = Assignments()
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
         match = _ASSIGNMENT.match(line)
         if match is None:
             continue

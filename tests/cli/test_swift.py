@@ -93,6 +93,20 @@ def test_a_wrong_password_is_told_and_shown_nowhere(cli, url, tmp_path):
     assert "refuse" in told.err or "denied" in told.err or "401" in told.err
 
 
+@pytest.mark.parametrize("elsewhere", ['os-auth-url = "http://127.0.0.1:9/v3"', 'osrc = "FILE"', 'os-cloud = "other"'])
+def test_secrets_of_the_environment_go_nowhere_else(cli, tmp_path, elsewhere):
+    """A profile that says where to log in takes nothing from an environment that is about another cloud."""
+    cli.env |= {"OS_AUTH_URL": "http://127.0.0.1:9/v3", "OS_USERNAME": "me", "OS_PASSWORD": "p", "OS_PROJECT_NAME": "x"}
+    cli.env["OS_CLIENT_CONFIG_FILE"] = str(tmp_path / "clouds.yaml")
+    (tmp_path / "clouds.yaml").write_text("clouds: {other: {auth: {auth_url: 'http://127.0.0.1:9/v3'}}}")
+    (tmp_path / "osrc").write_text("export OS_AUTH_URL=http://127.0.0.1:9/v3")
+    elsewhere = elsewhere.replace("FILE", str(tmp_path / "osrc"))
+    config = tmp_path / "freezer.toml"
+    config.write_text(f'[profiles.p]\nstorage = "swift:c"\n[profiles.p.storage-options]\n{elsewhere}\n')
+    told = cli("--config", config, "--profile", "p", "backup", "list", code=2)
+    assert "nothing says how to log in" in told.err
+
+
 def test_every_login_option_has_its_flag(cli):
     import argparse
 
