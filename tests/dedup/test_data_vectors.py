@@ -341,6 +341,16 @@ def test_the_second_reader_restores_a_real_repository(tmp_path: Path) -> None:
     assert reader.config["epochs"][-1]["number"] == 2
     with pytest.raises(second_reader.WrongPassword):
         second_reader.Repository(objects, "third")
+    for like in (open_repository(storage, lambda: "first"), None):
+        copies = MemoryStorage()
+        create_repository(copies, password="third", kdf=QUICK, like=like)
+        with Freezer(storage, password="first") as freezer, Freezer(copies, password="third") as target:
+            target.copy(freezer)
+        reader = second_reader.Repository(everything(copies), "third")
+        commits = reader.backups()
+        assert list(commits) == ids
+        for number in (0, 4):
+            assert by_second_reader(reader, commits[ids[number]]) == wanted[number]
 
 
 def test_the_second_reader_rebuilds_what_the_indexes_say(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from freezer_sdk.engines.dedup.writer import BlobWriter
 from freezer_sdk.errors import RepositoryError, StorageError
 from freezer_sdk.modes.base import STAT
 
-_PLANNED = 65_536  # blobs that are sorted by segment before they are read
+_PLANNED = 32_768  # blobs that are sorted by segment before they are read
 _REMEMBERED = 65_536  # directories that need not be looked at twice
 _DIR = 0o040000
 _TYPE = 0o170000

@@ -24,7 +24,7 @@ from freezer_sdk.errors import IntegrityError, RepositoryError, StorageError
 from freezer_sdk.modes.base import FLAG_HARDLINK, FLAG_INCOMPLETE, Attributes, Extra, Extras
 
 _ONE_BLOB = 64 << 10  # files up to this size are not cut
-_REMEMBERED = 65_536  # contents that are not read twice
+_REMEMBERED = 16_384  # contents that are not read twice
 _DIR, _TYPE = 0o040000, 0o170000
 
 
