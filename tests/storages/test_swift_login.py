@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import time
+import urllib.error
 import urllib.request
 import uuid
 
@@ -240,6 +242,29 @@ class TestVersion1:
             storage.delete_many("abc")
             assert list(storage.list()) == []
 
+    def test_a_versioned_container_keeps_what_its_user_deletes(self, v1):
+        """The nearest to append-only that Swift has: only the owner can remove versions, and bring them back."""
+        container = f"versioned-{uuid.uuid4().hex[:12]}"
+        owner = {"os_auth_url": v1["SWIFT_AUTH_URL"], "os_username": v1["SWIFT_USER"], "os_password": v1["SWIFT_KEY"]}
+        member = {**owner, "os_username": v1["SWIFT_MEMBER"], "os_password": v1["SWIFT_MEMBER_KEY"]}
+        with SwiftStorage(container=container, listing_lag=0, **owner) as storage:
+            storage.put("x", [b""])
+        share(owner, container, v1["SWIFT_MEMBER"], **{"X-Versions-Enabled": "true"})
+        with SwiftStorage(container=container, listing_lag=0, **member) as storage:
+            storage.put("a", [b"first"])
+            storage.put("a", [b"second"])
+            storage.delete("a")
+            assert [info.name for info in storage.list()] == ["x"]
+        versions = json.loads(ask(owner, f"{container}?versions&format=json&prefix=a"))
+        oldest = f"{container}/a?version-id={versions[-1]['version_id']}"
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            ask(member, oldest, method="DELETE")
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            ask(member, container, method="POST", **{"X-Versions-Enabled": "false"})
+        ask(owner, oldest, method="PUT")
+        with SwiftStorage(container=container, listing_lag=0, **member) as storage:
+            assert storage.get("a") == b"first"
+
     def test_a_wrong_key(self, v1, container, caplog):
         caplog.set_level(logging.DEBUG)
         login = {"os_auth_url": v1["SWIFT_AUTH_URL"], "os_username": v1["SWIFT_USER"], "os_password": "canary-8c1d"}
@@ -339,11 +364,18 @@ def forget_tokens(v1):
         assert cache.recv(100) == b"OK\r\n"
 
 
-def share(owner, container, user):
-    cloud = Cloud(owner, connect_timeout=10, timeout=10)
+def share(owner, container, user, **headers):
+    acl = {"X-Container-Read": user + ",.rlistings", "X-Container-Write": user}
+    ask(owner, container, method="POST", **acl, **headers)
+
+
+def ask(login, path, *, method="GET", **headers):
+    """A request as this user, to the account of the first one."""
+    cloud = Cloud(login, connect_timeout=10, timeout=10)
     try:
-        headers = {"X-Auth-Token": cloud.token(), "X-Container-Read": user + ",.rlistings", "X-Container-Write": user}
-        url = f"{cloud.endpoint('object-store')}/{container}"
-        urllib.request.urlopen(urllib.request.Request(url, method="POST", headers=headers), timeout=10).close()
+        headers = {"X-Auth-Token": cloud.token(), "Content-Length": "0", **headers}
+        url = f"{cloud.endpoint('object-store')}/{path}"
+        with urllib.request.urlopen(urllib.request.Request(url, method=method, headers=headers), timeout=10) as answer:
+            return answer.read()
     finally:
         cloud.close()
