@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cliff import _argparse, command, lister, show
+from cliff.formatters.base import ListFormatter
 from stevedore import ExtensionManager
 from stevedore.extension import Extension
 
@@ -224,6 +225,18 @@ class ShowCommand(_Output, show.ShowOne):
         return 0
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Several results of one command, in place of one document.
+
+    Attributes:
+        summary: the lines that people see.
+    """
+
+    rows: Sequence[Row]
+    summary: Sequence[str]
+
+
 class ResultCommand(ShowCommand):
     """Base of commands that do something: a short summary for people, the result's document for machines."""
 
@@ -244,7 +257,21 @@ class ResultCommand(ShowCommand):
         events = getattr(parsed_args, "json_events", False)
         if events or (parsed_args.formatter == "text" and self.app.options.quiet):
             return 0
+        if isinstance(data, Rows):
+            return self._produce_rows(parsed_args, column_names, data)
         return super().produce_output(parsed_args, column_names, data)
+
+    def _produce_rows(self, parsed_args: argparse.Namespace, columns: Sequence[Column], data: Rows) -> int:
+        if parsed_args.formatter == "text":
+            for line in data.summary:
+                self.app.stdout.write(printable(line) + "\n")
+            return 0
+        if not isinstance(self.formatter, ListFormatter):
+            raise ConfigurationError(f"-f {parsed_args.formatter} takes one result, and there are several")
+        chosen = self.select(columns, parsed_args)
+        cells = [self.cells(chosen, row, parsed_args) for row in data.rows]
+        self.formatter.emit_list(self.names(chosen, parsed_args), cells, self.app.stdout, parsed_args)
+        return 0
 
 
 def with_formatters(manager: ExtensionManager[Any], **formatters: Any) -> ExtensionManager[Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from freezer_cli.base import Column, FreezerCommand, ListCommand
-from freezer_cli.config_file import SAMPLE, Profile, default_paths
+from freezer_cli.config_file import SAMPLE, ConfigFile, Profile, default_paths
 from freezer_cli.documents import Document
 from freezer_cli.plugin_options import MASK, has_secrets, without_password
 from freezer_cli.settings import parse_assignments
@@ -26,11 +26,14 @@ class ShowConfig(ListCommand):
         """Resolves everything."""
         settings = self.settings
         profile, config = settings.profile, settings.config
-        source, storage = settings.password_source, settings.storage
+        source, storages = settings.password_source, [place.storage for place in settings.places]
         rows = [
             _row("config", str(config.path) if config.path else None, "file" if config.path else "default"),
             _row("profile", profile.name or None, "file" if profile.name else "default"),
-            _row("storage", without_password(storage.value) if storage.value else None, storage.given_by),
+            *(
+                _row("storage", without_password(each.value) if each.value else None, each.given_by)
+                for each in storages
+            ),
             _row("password", source.kind if source else "prompt", source.given_by if source else "default"),
             _row("engine", settings.engine.value, settings.engine.given_by),
             _row("upload-limit", settings.upload_limit.value, settings.upload_limit.given_by),
@@ -65,7 +68,8 @@ class CheckConfig(ListCommand):
             findings.append(_finding("error", f"profile {config.default_profile!r} does not exist"))
         for profile in config.profiles.values():
             findings += [_finding("error", message) for message in _wrong_options(profile)]
-            if config.exposed and has_secrets(profile.storage, profile.storage_options):
+            findings += [_finding("error", message) for message in _wrong_group(profile, config)]
+            if config.exposed and _holds_secrets(profile, profile.storage_options):
                 findings.append(
                     _finding("warning", f"profile {profile.name} holds secrets and others can read the file: chmod 600")
                 )
@@ -95,30 +99,47 @@ def _finding(severity: str, message: str) -> Document:
 
 def _masked(profile: Profile, name: str) -> Any:
     value = profile.storage_options[name]
-    return MASK if has_secrets(profile.storage, {name: value}) else value
+    return MASK if _holds_secrets(profile, {name: value}) else value
+
+
+def _holds_secrets(profile: Profile, options: Mapping[str, Any]) -> bool:
+    return any(has_secrets(url, options) for url in profile.storages)
+
+
+def _wrong_group(profile: Profile, config: ConfigFile) -> list[str]:
+    wrong = []
+    for name in profile.group:
+        member = config.profiles.get(name)
+        if member is None:
+            wrong.append(f"profile {profile.name}: there is no profile {name!r} for its group")
+        elif not member.storages:
+            wrong.append(f"profile {profile.name}: profile {name!r} of its group names no storage")
+    return wrong
 
 
 def _wrong_options(profile: Profile) -> list[str]:
     """What the plug-ins would refuse."""
     from freezer_sdk.errors import PluginError
-    from freezer_sdk.options import parse_size, validate
+    from freezer_sdk.options import parse_duration, parse_size, validate
     from freezer_sdk.plugins import ENGINE, MODE, STORAGE, PluginRegistry
 
-    scheme = profile.storage.partition(":")[0] if profile.storage else None
-    chosen: list[tuple[Any, str | None, Any]] = [
-        (STORAGE, scheme, profile.storage_options),
+    chosen: list[tuple[Any, str, Any]] = [
+        *((STORAGE, url.partition(":")[0], profile.storage_options) for url in profile.storages),
         (ENGINE, profile.engine or "dedup", profile.engine_options),
         (MODE, profile.backup.get("mode", "fs"), profile.mode_options),
     ]
     wrong = []
-    for key, limit in (("upload-limit", profile.upload_limit), ("download-limit", profile.download_limit)):
+    sizes: list[tuple[str, Any, Callable[[Any], Any]]] = [
+        ("upload-limit", profile.upload_limit, parse_size),
+        ("download-limit", profile.download_limit, parse_size),
+        ("stall-timeout", profile.stall_timeout, parse_duration),
+    ]
+    for key, limit, parse in sizes:
         try:
-            parse_size(limit or 0)
+            parse(limit or 0)
         except ConfigurationError as error:
             wrong.append(f"profile {profile.name}: {key}: {error}")
     for kind, name, values in chosen:
-        if name is None:
-            continue
         try:
             options = PluginRegistry().options(kind, name)
             known = {option.name for option in options}

@@ -30,6 +30,8 @@ password-file = "/etc/freezer/password"         # first line; readable by its ow
 # engine = "dedup"
 # upload-limit = "5M"                           # bytes a second, all storages together; download-limit as well
 
+# stall-timeout = "5m"                          # with several storages: when one of them is left out of a run
+
 # [profiles.default.storage-options]            # `freezer plugin show local` lists them
 # upload-limit = "1M"                           # of this storage alone
 # retry-time = "15m"                            # how long a call that fails for a while is repeated
@@ -44,11 +46,19 @@ exclude = ["*.tmp", "/home/*/.cache"]           # any option of the mode may sta
 # mode = "fs"
 # nice = 10
 # ionice = "idle"
+
+# [profiles.offsite]
+# storage = "local:/mnt/usb/backups"
+
+# [profiles.both]                               # backs up to the storages of other profiles at once
+# group = ["default", "offsite"]
 """
 
 _TOP: Mapping[str, type] = {"profile": str, "profiles": dict}
 _PROFILE: Mapping[str, type | tuple[type, ...]] = {
-    "storage": str,
+    "storage": (str, list),
+    "group": list,
+    "stall-timeout": (str, int),
     "password-file": str,
     "password-command": (str, list),
     "keyring": bool,
@@ -76,12 +86,16 @@ class Profile:
     """One ``[profiles.NAME]`` table.
 
     Attributes:
+        storages: URLs; one, unless it backs up to several at once.
+        group: names of profiles whose storages are meant, in place of storages of its own.
         backup: defaults of ``backup create`` that every mode has, by key of the file.
         mode_options: the rest of the ``backup`` table, names in snake_case.
     """
 
     name: str
-    storage: str | None = None
+    storages: tuple[str, ...] = ()
+    group: tuple[str, ...] = ()
+    stall_timeout: str | int | None = None
     password_file: str | None = None
     password_command: str | tuple[str, ...] | None = None
     keyring: bool = False
@@ -182,13 +196,17 @@ def _profile(name: str, table: Any, wrong: list[str]) -> Profile:
         wrong.append(f"{where} is not a table")
         return Profile(name=name)
     _check(table, _PROFILE, where, wrong)
+    if table.get("group") and table.get("storage"):
+        wrong.append(f"{where} has both storage and group")
     backup = table.get("backup", {})
     backup = backup if _is_table(backup) else {}
     _check({key: value for key, value in backup.items() if key in _BACKUP}, _BACKUP, f"{where}.backup", wrong)
     command = table.get("password-command")
     return Profile(
         name=name,
-        storage=table.get("storage"),
+        storages=_texts(table.get("storage")),
+        group=_texts(table.get("group")),
+        stall_timeout=table.get("stall-timeout"),
         password_file=table.get("password-file"),
         password_command=tuple(str(part) for part in command) if isinstance(command, list) else command,
         keyring=table.get("keyring") is True,
@@ -200,6 +218,11 @@ def _profile(name: str, table: Any, wrong: list[str]) -> Profile:
         backup={key: value for key, value in backup.items() if key in _BACKUP},
         mode_options=snake_keys({key: value for key, value in backup.items() if key not in _BACKUP}),
     )
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """A key that takes one text or a list of them; what is wrong with it was noted."""
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else ()
 
 
 def snake_keys(table: Any) -> dict[str, Any]:

@@ -20,9 +20,12 @@ from freezer_sdk.model import (
     CopyResult,
     Entry,
     Event,
+    GroupBackup,
+    GroupResult,
     PlannedAction,
     Problem,
     RestoreResult,
+    TargetResult,
     VerifyResult,
 )
 
@@ -91,6 +94,34 @@ def backup_document(backup: Backup) -> Document:
         "parent": backup.parent,
         "level": backup.level,
         "dry_run": backup.dry_run,
+    }
+
+
+def target_document(target: TargetResult, result: GroupResult) -> Document:
+    """What became of a backup in one of several storages: all of the backup's keys, or an error."""
+    error = target.error
+    known = {"id": result.id, "time": result.time.isoformat(), "status": "failed"}
+    return {
+        "location": target.location,
+        **(known if target.backup is None else backup_document(target.backup)),
+        "error": None if error is None else plain(error.message),
+        "error_code": None if error is None else error.code,
+        "hint": None if error is None else plain(error.hint),
+    }
+
+
+def group_backup_document(found: GroupBackup) -> Document:
+    """A backup, and which of several storages have it."""
+    return {**backup_document(found.backup), "locations": list(found.locations)}
+
+
+def group_document(result: GroupResult) -> Document:
+    """A backup in several storages."""
+    return {
+        "id": result.id,
+        "time": result.time.isoformat(),
+        "status": result.status.value,
+        "targets": [target_document(target, result) for target in result.targets],
     }
 
 
@@ -201,6 +232,8 @@ def verify_document(result: VerifyResult) -> Document:
 def event_document(event: Event) -> Document:
     """An event; keys without a value are left out."""
     document: Document = {"event": event.kind, "operation": event.operation, "files": event.files, "bytes": event.bytes}
+    if event.target is not None:
+        document["target"] = event.target
     if event.path is not None:
         document |= {key: value for key, value in path_fields("path", event.path).items() if value is not None}
     for key in ("total_files", "total_bytes", "added_bytes", "message"):

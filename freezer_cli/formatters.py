@@ -49,8 +49,8 @@ class NumbersTableFormatter(TableFormatter):
         self.ALIGNMENTS = {**TableFormatter.ALIGNMENTS, Right: "r"}
 
 
-class CSVSingleFormatter(SingleFormatter):
-    """One document as a line of keys and a line of values."""
+class CSVSingleFormatter(SingleFormatter, ListFormatter):
+    """A line of keys, and a line of values for each document."""
 
     def add_argument_group(self, parser: argparse.ArgumentParser) -> None:
         """It has no options."""
@@ -63,9 +63,19 @@ class CSVSingleFormatter(SingleFormatter):
         parsed_args: argparse.Namespace,
     ) -> None:
         """Writes the two lines."""
+        self.emit_list(column_names, [data], stdout, parsed_args)
+
+    def emit_list(
+        self,
+        column_names: Sequence[str],
+        data: Iterable[Sequence[Any]],
+        stdout: TextIO,
+        parsed_args: argparse.Namespace,
+    ) -> None:
+        """Writes the lines."""
         writer = csv.writer(stdout, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
         writer.writerow(column_names)
-        writer.writerow(data)
+        writer.writerows(data)
 
 
 class TextFormatter(SingleFormatter):

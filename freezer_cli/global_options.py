@@ -26,6 +26,7 @@ NAMES = (
 )
 _REPEATABLE = ("storage_option",)
 _COUNTED = ("verbose",)
+_LISTS = ("--storage", "--profile")  # given after the verb, they replace those before it
 _OPENSTACK = (
     *("cloud", "client-config-file", "client-secure-file", "auth-url", "auth-type", "identity-api-version"),
     *("username", "user-id", "password-file", "user-domain-name", "user-domain-id"),
@@ -40,7 +41,11 @@ def add_global_options(parser: argparse._ActionsContainer, *, after_verb: bool) 
     """Adds them; after the verb an option that is not given leaves no trace, so that one given before it stands."""
     default = argparse.SUPPRESS if after_verb else None
     parser.add_argument(
-        "--storage", metavar="URL", default=default, help="where the repository is, e.g. local:/srv/backups"
+        "--storage",
+        metavar="URL",
+        action="append",
+        default=default,
+        help="where the repository is, e.g. local:/srv/backups (repeatable: several at once)",
     )
     parser.add_argument(
         "--storage-option",
@@ -60,7 +65,13 @@ def add_global_options(parser: argparse._ActionsContainer, *, after_verb: bool) 
             if name == "cloud"
             else argparse.SUPPRESS,
         )
-    parser.add_argument("--profile", metavar="NAME", default=default, help="profile of the configuration file")
+    parser.add_argument(
+        "--profile",
+        metavar="NAME",
+        action="append",
+        default=default,
+        help="profile of the configuration file (repeatable: the storages of several at once)",
+    )
     parser.add_argument("--config", metavar="FILE", default=default, help="configuration file")
     password = parser.add_mutually_exclusive_group()
     password.add_argument(
@@ -128,8 +139,8 @@ def merge_global_options(before: argparse.Namespace, after: argparse.Namespace) 
     return merged
 
 
-def chosen(arguments: Sequence[str], *flags: str) -> dict[str, str]:
-    """The values of a few flags, found before the whole command line can be parsed.
+def chosen(arguments: Sequence[str], *flags: str) -> dict[str, Any]:
+    """The values of a few flags, found before the whole command line can be parsed; of repeatable ones as a list.
 
     Args:
         arguments: what follows the verb; nothing after ``--`` is looked at.
@@ -140,7 +151,7 @@ def chosen(arguments: Sequence[str], *flags: str) -> dict[str, str]:
         own = own[: own.index("--")]
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for flag in flags:
-        parser.add_argument(flag, default=None)
+        parser.add_argument(flag, default=None, action="append" if flag in _LISTS else "store")
     try:
         found, _ = parser.parse_known_args(own)
     except argparse.ArgumentError:  # a flag without its value: the real parser will say so

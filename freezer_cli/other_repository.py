@@ -30,18 +30,18 @@ class OtherSettings(Settings):
     source: str = ""
 
     @cached_property
-    def profile(self) -> Profile:
+    def profiles(self) -> tuple[Profile, ...]:
         """The profile that was named; an empty one for a URL."""
         if _URL.match(self.source):
-            return Profile(name="")
+            return (Profile(name=""),)
         profile = self.config.profile(self.source)
-        if profile.storage is None:
+        if not (profile.storages or profile.group):
             raise ConfigurationError(f"profile {self.source!r} names no storage")
-        return profile
+        return (profile,)
 
-    def password(self, *, twice: bool = False) -> Asker:
+    def password(self, *, twice: bool = False, prompt: str = "Source repository password: ") -> Asker:
         """What asks for the password when it is needed."""
-        return Asker(self.password_source, twice=twice, prompt="Source repository password: ")
+        return Asker(self.password_source, twice=twice, prompt=prompt)
 
 
 def add_other_repository(parser: argparse.ArgumentParser, flag: str, *, title: str, required: bool = False) -> None:
@@ -74,7 +74,7 @@ def other_connection(settings: Settings, parsed_args: argparse.Namespace) -> dic
     """
     source = parsed_args.source
     options = argparse.Namespace(**vars(settings.options))
-    options.storage = source if _URL.match(source) else None
+    options.storage = [source] if _URL.match(source) else None
     options.storage_option = parsed_args.from_storage_option
     options.password_file = parsed_args.from_password_file
     options.password_command = parsed_args.from_password_command

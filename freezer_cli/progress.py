@@ -17,7 +17,7 @@ from freezer_cli.text import counted, human_duration, human_size, is_terminal, p
 from freezer_sdk.model import Event
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
 LOG = logging.getLogger("freezer")
 DETAILS = logging.getLogger("freezer.details")
@@ -63,7 +63,8 @@ class ProblemLog:
         self._count += 1
         level = logging.ERROR if event.problem.fatal else logging.WARNING
         if self._count <= _MOST_PROBLEMS:
-            LOG.log(level, "%s: %s", event.problem.path, event.problem.message)
+            place = f"{event.target}: " if event.target not in (None, event.problem.path) else ""
+            LOG.log(level, "%s%s: %s", place, event.problem.path, event.problem.message)
         elif self._count == _MOST_PROBLEMS + 1:
             LOG.log(level, "there are more problems; the result has all of them (-f json)")
 
@@ -74,7 +75,7 @@ class JSONEvents:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._lock = threading.Lock()
-        self._next = 0.0
+        self._next: dict[str | None, float] = {}  # by target
         self._gone = False
 
     def __call__(self, event: Event) -> None:
@@ -82,9 +83,9 @@ class JSONEvents:
         with self._lock:
             now = time.monotonic()
             if event.kind == "progress":
-                if now < self._next:
+                if now < self._next.get(event.target, 0.0):
                     return
-                self._next = now + _JSON_INTERVAL
+                self._next[event.target] = now + _JSON_INTERVAL
             self._write(event_document(event))
 
     def write(self, document: dict[str, Any]) -> None:
@@ -106,22 +107,23 @@ class JSONEvents:
 
 
 class LogProgress:
-    """A line a minute."""
+    """A line a minute, for each of several targets."""
 
     def __init__(self, *, only_file: bool) -> None:
         self._only_file = only_file
         self._start = time.monotonic()
-        self._next = self._start + _LOG_INTERVAL
+        self._next: dict[str | None, float] = {}
         self._problems = ProblemLog()
 
     def __call__(self, event: Event) -> None:
         """Writes a line when it is time."""
         self._problems(event)
         now = time.monotonic()
-        if event.kind != "progress" or now < self._next:
+        if event.kind != "progress" or now < self._next.get(event.target, self._start + _LOG_INTERVAL):
             return
-        self._next = now + _LOG_INTERVAL
-        line = f"{event.operation}: {progress_line(event, now - self._start)}"
+        self._next[event.target] = now + _LOG_INTERVAL
+        place = f" to {event.target}" if event.target is not None else ""
+        line = f"{event.operation}{place}: {progress_line(event, now - self._start)}"
         if self._only_file:
             log_to_file(logging.INFO, line)
         else:
@@ -132,7 +134,7 @@ class LogProgress:
 
 
 class TerminalProgress:
-    """A moving line on the terminal."""
+    """A moving line on the terminal, for each of several targets."""
 
     def __init__(self, stream: TextIO, operation: str) -> None:
         from rich.console import Console
@@ -143,7 +145,8 @@ class TerminalProgress:
         self._log = LogProgress(only_file=True)
         self._start = time.monotonic()
         self._progress = _columns(console)
-        self._task = self._progress.add_task(operation, total=None, line="")
+        self._lock = threading.Lock()
+        self._tasks: dict[str | None, TaskID] = {None: self._progress.add_task(operation, total=None, line="")}
         self._restore = console_stream(cast("TextIO", FileProxy(console, stream)))
         self._progress.start()
 
@@ -152,8 +155,19 @@ class TerminalProgress:
         self._problems(event)
         if event.kind == "progress":
             line = progress_line(event, time.monotonic() - self._start)
-            self._progress.update(self._task, completed=event.bytes, total=event.total_bytes or None, line=line)
+            self._progress.update(self._task(event), completed=event.bytes, total=event.total_bytes or None, line=line)
             self._log(event)
+        elif event.target is not None and event.kind == "finish":
+            self._progress.update(self._task(event), completed=event.bytes, total=event.bytes, line="done")
+        elif event.target is not None and event.problem is not None and event.problem.kind == "target":
+            self._progress.update(self._task(event), line="failed")
+
+    def _task(self, event: Event) -> TaskID:
+        with self._lock:
+            if event.target not in self._tasks:
+                self._progress.update(self._tasks[None], visible=False)  # the lines of the targets say it all
+                self._tasks[event.target] = self._progress.add_task(printable(str(event.target)), total=None, line="")
+            return self._tasks[event.target]
 
     def close(self) -> None:
         """Removes the line."""

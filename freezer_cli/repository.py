@@ -76,7 +76,7 @@ class InitRepository(RepositoryCommand, ResultCommand):
         connection = self.connection(parsed_args)
         if parsed_args.no_encryption:
             LOG.warning("THIS REPOSITORY IS NOT ENCRYPTED: whoever can read the storage can read the backups in it")
-        connection["password"] = None if parsed_args.no_encryption else self.settings.password(twice=True)
+        connection["password"] = None if parsed_args.no_encryption else self.settings.place.password(twice=True)
         if parsed_args.source is not None:
             connection["like"] = self.open_as(other_connection(self.settings, parsed_args))
         with Freezer.create(**connection, encryption=not parsed_args.no_encryption) as freezer:

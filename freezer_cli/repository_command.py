@@ -83,7 +83,7 @@ class RepositoryCommand(FreezerCommand):
         """Arguments for :class:`Freezer`.
 
         Raises:
-            ConfigurationError: no storage, or wrong options.
+            ConfigurationError: no storage or several, or wrong options.
         """
         return connection_of(self.settings, self._engine_options(parsed_args))
 
@@ -100,8 +100,9 @@ def connection_of(settings: Settings, engine_options: Mapping[str, Any] | None =
         engine_options: those of the command line.
 
     Raises:
-        ConfigurationError: no storage, or wrong options.
+        ConfigurationError: no storage or several, or wrong options.
     """
+    settings = settings.place
     url = settings.require_storage()
     configured = settings.storage.given_by.startswith("profile ")
     if configured and settings.config.exposed and has_secrets(url, settings.profile_storage_options):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +38,12 @@ class Settings:
     Args:
         options: the parsed global options.
         environ: the environment, with ``FREEZER_PASSWORD`` still in it.
+        only: the one profile that counts, when these are the settings of one of several storages.
     """
 
     options: argparse.Namespace
     environ: Mapping[str, str] = field(repr=False)
+    only: Profile | None = field(default=None, kw_only=True)
 
     @cached_property
     def config(self) -> ConfigFile:
@@ -53,18 +55,73 @@ class Settings:
         return load_config(self.options.config or self.environ.get("FREEZER_CONFIG") or None)
 
     @cached_property
-    def profile(self) -> Profile:
-        """The profile in force; an empty one when there is none.
+    def profiles(self) -> tuple[Profile, ...]:
+        """The profiles in force; an empty one when there is none.
 
         Raises:
-            ConfigurationError: the one that was asked for does not exist.
+            ConfigurationError: one that was asked for does not exist.
         """
-        return self.config.profile(self.options.profile or self.environ.get("FREEZER_PROFILE") or None)
+        if self.only is not None:
+            return (self.only,)
+        names = self.options.profile or [self.environ.get("FREEZER_PROFILE") or None]
+        return tuple(self.config.profile(name) for name in names)
+
+    @cached_property
+    def profile(self) -> Profile:
+        """The first profile in force: what is not about one storage comes from it."""
+        return self.profiles[0]
+
+    @cached_property
+    def places(self) -> tuple[Settings, ...]:
+        """For each storage the settings that it has; ``self`` when there is one, or none.
+
+        Raises:
+            ConfigurationError: profiles that do not exist or name no storage, or several beside a given storage.
+        """
+        given = self.options.storage or []
+        elsewhere = "--storage" if given else "FREEZER_STORAGE" if self.environ.get("FREEZER_STORAGE") else None
+        if elsewhere is not None:
+            if len(self.profiles) > 1:
+                raise ConfigurationError(f"several profiles are given, and {elsewhere} as well: where to?")
+            return tuple(self._with(self.profile, storage=[url]) for url in given) if len(given) > 1 else (self,)
+        found = [(profile, url) for profile in self._members() for url in profile.storages]
+        if len(found) > 1 or self.profile.group:
+            return tuple(self._with(replace(profile, storages=(url,))) for profile, url in found)
+        return (self,)
+
+    @property
+    def place(self) -> Settings:
+        """The settings of the one storage.
+
+        Raises:
+            ConfigurationError: there are several.
+        """
+        if len(self.places) > 1:
+            message = f"{len(self.places)} storages are given, and this needs one"
+            raise ConfigurationError(message, hint="choose one with --storage or --profile")
+        return self.places[0]
+
+    def _members(self) -> list[Profile]:
+        """The profiles that name storages."""
+        found = []
+        for profile in self.profiles:
+            members = [self.config.profile(name) for name in profile.group] or [profile]
+            if len(self.profiles) > 1 or profile.group:
+                empty = [member.name for member in members if not member.storages]
+                if empty:
+                    raise ConfigurationError(f"profile {empty[0]!r} names no storage")
+            found += members
+        return found
+
+    def _with(self, profile: Profile, *, storage: list[str] | None = None) -> Settings:
+        options = argparse.Namespace(**{**vars(self.options), "storage": storage})
+        return Settings(options, self.environ, only=profile)
 
     @property
     def storage(self) -> Setting:
-        """The storage URL; its value is ``None`` when nobody gave one."""
-        return self._pick(self.options.storage, "--storage", "FREEZER_STORAGE", self.profile.storage, None)
+        """The storage URL, the first of several; its value is ``None`` when nobody gave one."""
+        given, configured = self.options.storage or [None], self.profile.storages or (None,)
+        return self._pick(given[0], "--storage", "FREEZER_STORAGE", configured[0], None)
 
     def require_storage(self) -> str:
         """The storage URL.
@@ -143,9 +200,9 @@ class Settings:
                 return PasswordSource(kind=kind, given_by=given_by, read=partial(read, value))
         return None
 
-    def password(self, *, twice: bool = False) -> Asker:
+    def password(self, *, twice: bool = False, prompt: str = "Repository password: ") -> Asker:
         """What asks for the password when it is needed."""
-        return Asker(self.password_source, twice=twice)
+        return Asker(self.password_source, twice=twice, prompt=prompt)
 
     def _from_keyring(self, _enabled: bool) -> str:
         return passwords.from_keyring(self.require_storage())

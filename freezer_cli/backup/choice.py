@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from freezer_cli.dates import HELP, parse_date_until
 from freezer_cli.repository_command import add_selection
+from freezer_sdk import split_selector
 
 if TYPE_CHECKING:
-    from freezer_sdk import Freezer
-    from freezer_sdk.model import Backup
+    from freezer_sdk import Freezer, FreezerGroup
+    from freezer_sdk.model import Backup, EventHandler, GroupBackup
 
 
 def add_choice(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
@@ -37,6 +38,29 @@ def choose(freezer: Freezer, parsed_args: argparse.Namespace) -> tuple[Backup, s
     return freezer.resolve(
         parsed_args.backup, name=parsed_args.name, host=parsed_args.host, tags=parsed_args.tag, at=parsed_args.at
     )
+
+
+def choose_among(
+    group: FreezerGroup, parsed_args: argparse.Namespace, *, events: EventHandler
+) -> tuple[GroupBackup, str | None]:
+    """The same with several storages.
+
+    Args:
+        events: told of storages that cannot be asked.
+
+    Raises:
+        FreezerError: none or several fit, or no storage can be asked.
+    """
+    identifier, inside = split_selector(parsed_args.backup)
+    found = group.find_backup(
+        identifier,
+        name=parsed_args.name,
+        host=parsed_args.host,
+        tags=parsed_args.tag,
+        at=parsed_args.at,
+        events=events,
+    )
+    return found, inside
 
 
 def selector(backup: Backup, inside: str | None) -> str:

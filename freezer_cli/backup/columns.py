@@ -61,8 +61,33 @@ _MORE = (
 BACKUP = (Column("id", "ID"), *LISTED[1:], *_MORE)
 """Every field of a backup."""
 
+_LOCATIONS = Column("locations", "Locations", _lines)
+
+TARGET = (
+    Column("location", "Location"),
+    *BACKUP,
+    Column("error", "Error"),
+    Column("error_code", "Error code"),
+    Column("hint", "Hint"),
+)
+"""Every field of a backup in one of several storages."""
+
+TARGET_ROW = tuple(
+    Column(
+        each.key,
+        each.title,
+        each.human,
+        each.key not in ("location", "id", "time", "name", "status", "files", "bytes", "added_bytes", "error"),
+    )
+    for each in TARGET
+)
+"""The same for lists."""
+
 BACKUP_ROW = (*LISTED, *(Column(each.key, each.title, each.human, extra=True) for each in _MORE))
 """The same for lists: what the table does not show is in json and yaml."""
+
+GROUP_BACKUP, GROUP_BACKUP_ROW = (*BACKUP, _LOCATIONS), (*BACKUP_ROW, _LOCATIONS)
+"""The same with the storages that have it."""
 
 ENTRY = (
     Column("path", "Path"),

@@ -6,23 +6,24 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from freezer_cli.backup.columns import BACKUP
+from freezer_cli.backup.columns import BACKUP, TARGET_ROW
 from freezer_cli.backup.request import OWN_OPTIONS, backup_request, priority, split_command
-from freezer_cli.base import ResultCommand, Row
-from freezer_cli.documents import backup_document
+from freezer_cli.base import ResultCommand, Row, Rows
+from freezer_cli.documents import backup_document, group_document
 from freezer_cli.global_options import chosen
+from freezer_cli.group_command import GroupCommand
 from freezer_cli.operation import PARTIAL, running
 from freezer_cli.plugin_options import PluginFlags
 from freezer_cli.priority import add_priority_options, apply_priority
-from freezer_cli.repository_command import RepositoryCommand
 from freezer_cli.settings import DEFAULT_MODE
 from freezer_cli.text import counted, human_count, human_duration, human_size
 
 
-class CreateBackup(RepositoryCommand, ResultCommand):
+class CreateBackup(GroupCommand, ResultCommand):
     """Back up paths, the output of a program, or what a mode protects.
 
-    Exits with 3 when something could not be read whole; the backup is stored, and says what is missing."""
+    Exits with 3 when something could not be read whole; the backup is stored, and says what is missing. With several
+    storages also when one of them does not have it; `freezer backup copy` mends that."""
 
     engine_flags = True
     examples = (
@@ -30,6 +31,7 @@ class CreateBackup(RepositoryCommand, ResultCommand):
         "freezer backup create /home --exclude '*.tmp' --exclude '/home/*/.cache' --tag daily --one-file-system",
         "freezer backup create --command db.sql --name db -- pg_dump mydb",
         "tar -c /opt | freezer backup create --stdin opt.tar --name opt",
+        "freezer backup create /etc --storage local:/srv/backups --storage local:/mnt/usb/backups",
     )
     command_line: Sequence[str] = ()
     _mode: PluginFlags
@@ -68,6 +70,8 @@ class CreateBackup(RepositoryCommand, ResultCommand):
         profile = self.settings.profile
         request = backup_request(profile, parsed_args, self._mode.values(parsed_args), self.command_line)
         apply_priority(*priority(profile, parsed_args))
+        if self.several:
+            return TARGET_ROW, self._create_in_several(parsed_args, request)
         freezer = self.open(parsed_args)
         with running(self, parsed_args, "backup") as how:
             backup = freezer.backup(**request, events=how.listener, cancel=how.cancel)
@@ -76,6 +80,16 @@ class CreateBackup(RepositoryCommand, ResultCommand):
             self.exit_code = PARTIAL
         how.finish(document, self.exit_code)
         return BACKUP, document
+
+    def _create_in_several(self, parsed_args: argparse.Namespace, request: dict[str, Any]) -> Rows:
+        group = self.open_group(parsed_args)
+        with running(self, parsed_args, "backup") as how:
+            result = group.backup(**request, events=how.listener, cancel=how.cancel)
+        document = group_document(result)
+        if result.status != "complete":
+            self.exit_code = PARTIAL
+        how.finish(document, self.exit_code)
+        return Rows(document["targets"], list(_summary_of_several(document)))
 
     def summary(self, document: Row) -> Iterable[str]:
         """What was stored."""
@@ -92,3 +106,25 @@ class CreateBackup(RepositoryCommand, ResultCommand):
         fatal = [problem for problem in document["problems"] if problem["fatal"]]
         if fatal:
             yield f"  not whole: {human_count(len(fatal))} (see `freezer backup show {document['id'][:8]}`)"
+
+
+def _summary_of_several(document: Row) -> Iterable[str]:
+    """A line for each storage."""
+    targets = document["targets"]
+    known = next(target for target in targets if target["error"] is None)
+    title = "would store" if known["dry_run"] else f"backup {document['id'][:8]}:"
+    yield f"{title} {known['name']} of {known['host']}, {document['status']}"
+    for target in targets:
+        if target["error"] is not None:
+            yield f"  {target['location']}: failed: {target['error']}{_in_brackets(target['hint'])}"
+            continue
+        whole = sum(problem["fatal"] for problem in target["problems"])
+        yield (
+            f"  {target['location']}: {target['status']}, {counted(target['files'], 'file')} of "
+            f"{human_size(target['bytes'])}, added {human_size(target['added_bytes'])} "
+            f"in {human_duration(target['duration'])}" + (f", {human_count(whole)} not whole" if whole else "")
+        )
+
+
+def _in_brackets(hint: str | None) -> str:
+    return f" ({hint})" if hint else ""

@@ -6,15 +6,19 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from freezer_cli.backup.choice import add_choice, choose
-from freezer_cli.backup.columns import BACKUP, BACKUP_ROW
+from freezer_cli.backup.choice import add_choice, choose, choose_among
+from freezer_cli.backup.columns import BACKUP, BACKUP_ROW, GROUP_BACKUP, GROUP_BACKUP_ROW
 from freezer_cli.base import ListCommand, ShowCommand
-from freezer_cli.documents import backup_document
-from freezer_cli.repository_command import RepositoryCommand, add_selection
+from freezer_cli.documents import backup_document, group_backup_document
+from freezer_cli.group_command import GroupCommand
+from freezer_cli.operation import PARTIAL
+from freezer_cli.repository_command import add_selection
 
 
-class ListBackups(RepositoryCommand, ListCommand):
-    """List backups, the newest last."""
+class ListBackups(GroupCommand, ListCommand):
+    """List backups, the newest last; of several storages each once.
+
+    Exits with 3 when one of several storages could not be asked."""
 
     examples = (
         "freezer backup list --name etc",
@@ -31,19 +35,25 @@ class ListBackups(RepositoryCommand, ListCommand):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[Any], Iterable[Any]]:
         """Lists."""
-        found = self.open(parsed_args).backups(
-            name=parsed_args.name,
-            host=parsed_args.host,
-            tags=parsed_args.tag,
-            before=parsed_args.before,
-            after=parsed_args.after,
-            mode=parsed_args.mode,
-            path=parsed_args.path,
-        )
-        return BACKUP_ROW, [backup_document(backup) for backup in found]
+        wanted = {
+            "name": parsed_args.name,
+            "host": parsed_args.host,
+            "tags": parsed_args.tag,
+            "before": parsed_args.before,
+            "after": parsed_args.after,
+            "mode": parsed_args.mode,
+            "path": parsed_args.path,
+        }
+        if not self.several:
+            return BACKUP_ROW, [backup_document(backup) for backup in self.open(parsed_args).backups(**wanted)]
+        group = self.open_group(parsed_args)
+        self.tell_lost(group)
+        everywhere = group.backups(**wanted, events=self.listen)
+        self.exit_code = PARTIAL if self.asked_in_vain else 0
+        return GROUP_BACKUP_ROW, [group_backup_document(found) for found in everywhere]
 
 
-class ShowBackup(RepositoryCommand, ShowCommand):
+class ShowBackup(GroupCommand, ShowCommand):
     """Show all that is recorded about one backup."""
 
     examples = ("freezer backup show latest --name etc", "freezer backup show 3f2a9c1e -f json")
@@ -56,5 +66,9 @@ class ShowBackup(RepositoryCommand, ShowCommand):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[Any], Any]:
         """Reads the commit."""
+        if self.several:
+            group = self.open_group(parsed_args)
+            self.tell_lost(group)
+            return GROUP_BACKUP, group_backup_document(choose_among(group, parsed_args, events=self.listen)[0])
         backup, _ = choose(self.open(parsed_args), parsed_args)
         return BACKUP, backup_document(backup)

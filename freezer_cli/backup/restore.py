@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from freezer_cli.backup.choice import add_choice, choose, selector
+from freezer_cli.backup.choice import add_choice, choose, choose_among, selector
 from freezer_cli.backup.lines import exact
 from freezer_cli.base import ResultCommand, Row, columns_of
 from freezer_cli.documents import restore_document
+from freezer_cli.group_command import GroupCommand
 from freezer_cli.operation import PARTIAL, running
 from freezer_cli.priority import add_priority_options, apply_priority
-from freezer_cli.repository_command import RepositoryCommand
 from freezer_cli.text import counted, human_count, human_duration, human_size, printable_path
 from freezer_sdk.model import Layout, Overwrite, Status
+
+if TYPE_CHECKING:
+    from freezer_sdk import Freezer, FreezerGroup
 
 _COLUMNS = columns_of(
     (
@@ -36,8 +39,8 @@ _COLUMNS = columns_of(
 )
 
 
-class RestoreBackup(RepositoryCommand, ResultCommand):
-    """Restore a backup, or some paths of it.
+class RestoreBackup(GroupCommand, ResultCommand):
+    """Restore a backup, or some paths of it; with several storages from those that have it.
 
     A backup of one path restores its content into TARGET, one of several paths restores them below TARGET under
     their full names. Exits with 3 when something could not be restored whole."""
@@ -73,8 +76,15 @@ class RestoreBackup(RepositoryCommand, ResultCommand):
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[Any], Any]:
         """Restores."""
         apply_priority(parsed_args.nice, parsed_args.ionice)
-        freezer = self.open(parsed_args)
-        backup, inside = choose(freezer, parsed_args)
+        freezer: Freezer | FreezerGroup
+        if self.several:
+            freezer = self.open_group(parsed_args)
+            self.tell_lost(freezer)
+            found, inside = choose_among(freezer, parsed_args, events=self.listen)
+            backup = found.backup
+        else:
+            freezer = self.open(parsed_args)
+            backup, inside = choose(freezer, parsed_args)
         with running(self, parsed_args, "restore") as how:
             result = freezer.restore(
                 selector(backup, inside),

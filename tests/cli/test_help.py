@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -116,6 +117,7 @@ def test_examples_run_as_they_are_printed(example_place: Cli, tree: Path, tmp_pa
         line = line.replace("/tmp/out", f"{tmp_path}/out{number}")
         if "repository init" in line:
             unencrypted = "" if "password-file" in line else " --no-encryption"
+            line = re.sub(r" --storage \S+", "", line)
             line += f" --storage local:{tmp_path}/r{number}{unencrypted}"
         done = subprocess.run(
             ["bash", "-c", f"set -o pipefail; {line}"],
