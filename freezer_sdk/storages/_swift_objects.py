@@ -310,7 +310,9 @@ class Objects:
             )
             report = json.loads(body)
             return bool(str(report["Response Status"]).startswith("200") and not report["Errors"])
-        except (StorageError, ValueError, KeyError, TypeError):  # not every cluster has it, nor may every user
+        except (StorageError, ValueError, KeyError, TypeError) as error:  # not every cluster has it, nor may every user
+            if isinstance(error, Transient):
+                raise  # one by one it would not go better
             return False
 
     def _page(

@@ -144,6 +144,23 @@ class TestRefusals:
                 storage.put("b", [bytes(2000)])
             assert "quota" in (told.value.hint or "")
 
+    @pytest.mark.parametrize("answer", [Answer(204), Answer(403), Answer(405), Answer(200, {}, b"<html>")])
+    def test_clusters_that_cannot_delete_many_at_once(self, storage, proxy, answer):
+        names = [f"one-by-one/{number}" for number in range(3)]
+        for each in names:
+            storage.put(each, [b"x"])
+        proxy.rules.append(on("POST", answer))
+        storage.delete_many([*names, "never-was"])
+        assert list(storage.list("one-by-one/")) == []
+
+    def test_deleting_many_ends_early_when_the_cluster_is_in_trouble(self, storage, proxy):
+        proxy.rules.append(on("POST", Answer(503)))
+        proxy.requests.clear()
+        with pytest.raises(StorageUnavailable):
+            storage.delete_many([f"many/{number}" for number in range(2500)])
+        assert len(proxy.seen("POST")) == 1
+        assert proxy.seen("DELETE") == []
+
     def test_the_token_is_renewed_once(self, storage, proxy, name):
         proxy.rules.append(on("GET", Answer(401), times=1, part="/v1/AUTH"))
         proxy.requests.clear()
