@@ -72,6 +72,7 @@ _BY_CODE: Mapping[str, _Kind] = {
             "ConditionalRequestConflict",
             "IncompleteBody",
             "InternalError",
+            "NoSuchUpload",
             "OperationAborted",
             "RequestTimeout",
             "ServiceUnavailable",
@@ -182,10 +183,18 @@ def answered(error: Any, what: str) -> FreezerError:
     """What a server's error answer means; also one that came inside a good answer."""
     code, status = code_of(error), status_of(error)
     said = str(error.response.get("Error", {}).get("Message", "")).strip()
+    if status == 404 and (not code or code.isdigit()) and not _speaks_s3(error):
+        return StorageUnavailable(f"{what}: HTTP 404, and not from an S3 server", hint="check the endpoint")
     made = error_for(code, said, what, status=status)
     if isinstance(made, (StorageThrottled, StorageUnavailable)):
         made.retry_after = _retry_after(error)
     return made
+
+
+def _speaks_s3(error: Any) -> bool:
+    """Something else on the way, such as a gateway without its server, says 404 too, and knows of no object."""
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return any(name.lower().startswith("x-amz-") for name in headers)
 
 
 def error_for(code: str, said: str, what: str, *, status: int = 0) -> FreezerError:

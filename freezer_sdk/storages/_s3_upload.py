@@ -102,6 +102,12 @@ def put_large(bucket: Bucket, key: str, views: Sequence[memoryview], what: str, 
         return upload.complete()
 
 
+def part_after(sent: int, least: int) -> int:
+    """How large the part after so many bytes is: no stream runs out of parts before it is as long as it may be."""
+    grown = -(-(sent // _GROWTH) // _STEP) * _STEP
+    return min(LARGEST_PART, max(least, grown))
+
+
 class StreamUpload:
     """A stream of unknown length on its way into the storage.
 
@@ -157,9 +163,7 @@ class StreamUpload:
             self._upload.abort()
 
     def _wanted(self) -> int:
-        sent = 0 if self._upload is None else self._upload.size
-        grown = -(-(sent // _GROWTH) // _STEP) * _STEP
-        return min(LARGEST_PART, max(self._part, grown))
+        return part_after(0 if self._upload is None else self._upload.size, self._part)
 
     def _room(self) -> int:
         return max(1, self._wanted() - len(self._buffer))

@@ -336,6 +336,17 @@ class TestBusyServers:
             busy.answer = lambda method, target: None
             assert storage.get("x") == b"content"
 
+    def test_a_gateway_without_its_server_knows_nothing(self, env, prefix, busy):
+        """What it says must not look like an object that is not there."""
+        with S3Storage(**options(env, BUCKET, prefix, endpoint=busy.url)) as storage:
+            storage.put("x", [b"content"])
+            busy.answer = lambda method, target: (404, {"Content-Type": "text/html"}, b"<html>no backend</html>")
+            for call in (lambda: storage.get("x"), lambda: storage.stat("x"), lambda: list(storage.list())):
+                with pytest.raises(StorageUnavailable):
+                    call()
+            with pytest.raises(StorageUnavailable), storage.open("x"):
+                pytest.fail("it was opened")
+
     def test_a_refusal_inside_a_good_answer(self, env, prefix, busy):
         """CompleteMultipartUpload and DeleteObjects begin to answer before they know."""
         with S3Storage(**options(env, BUCKET, prefix, endpoint=busy.url)) as storage:
