@@ -246,7 +246,8 @@ def test_the_second_other_has_what_the_first_one_lacks(tree: Path, tmp_path: Pat
     storages = [MemoryStorage() for _ in range(3)]
     for storage in storages:
         create_repository(storage, password=PASSWORD, kdf=CHEAP)
-    first, second, third = (Freezer(storage, password=PASSWORD) for storage in storages)
+    options = {"pack_size": "1M"}
+    first, second, third = (Freezer(each, password=PASSWORD, engine_options=options) for each in storages)
     backup = first.backup(tree, name="t")
     for freezer in (second, third):
         freezer.copy(first)
