@@ -91,10 +91,10 @@ class Fault:
         action: called with the :class:`Call`; :func:`fail`, :func:`delay`, :func:`kill`, or any function.
         at: the first matching call that is hit, from 1.
         times: how many matching calls are hit from there on; ``None``: all of them.
-        when: ``before`` or ``after`` the call; ``during``: half of the data is on its way (``put``, ``write``;
-            elsewhere as ``before``), and when the action returns, the call fails with StorageUnavailable; ``instead``:
-            the call is acknowledged and never done (``put``, ``commit``, ``delete``, ``flush``); ``short``: the answer
-            is cut short and says nothing of it (``list``).
+        when: ``before`` the call, or ``after`` it, however it ended; ``during``: half of the data is on its way
+            (``put``, ``write``; elsewhere as ``before``), and when the action returns, the call fails with
+            StorageUnavailable; ``instead``: the call is acknowledged and never done (``put``, ``commit``, ``delete``,
+            ``flush``); ``short``: the answer is cut short and says nothing of it (``list``).
         methods: see :data:`METHODS`; empty: all of them.
         prefix: only calls for names that begin so.
         keep: how much of a short answer comes: entries of a listing.
@@ -156,7 +156,11 @@ class _Plan:
         self.run("before")
         if self.call.method not in _TEARABLE and self.run("during"):
             raise StorageUnavailable(f"{self.call.method} of {self.call.name!r} was interrupted")
-        yield
+        try:
+            yield
+        except Exception:
+            self.run("after")
+            raise
         self.run("after")
 
 

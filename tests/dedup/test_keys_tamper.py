@@ -213,7 +213,7 @@ def test_the_slot_of_another_repository_does_not_fit(repository):
     for name, data in objects.items():
         storage.put(name, [data])
     replace_slot(storage, dataclasses.replace(slot, repository_id=ring.repository_id))
-    with pytest.raises(WrongPassword):
+    with pytest.raises(IntegrityError, match="1 of the repository cannot be read"):
         open_it(storage)
 
 

@@ -18,6 +18,7 @@ from freezer_sdk.engines.dedup.epochs import EpochSecrets
 from freezer_sdk.engines.dedup.keyring import KeyRing
 from freezer_sdk.engines.dedup.slots import SlotObject, SlotSecrets, store_slot, wrap
 from freezer_sdk.engines.dedup.stored import Stored
+from freezer_sdk.engines.dedup.unlisted import find_object
 from freezer_sdk.engines.dedup.unlock import unlock
 from freezer_sdk.errors import (
     ConfigurationError,
@@ -33,6 +34,7 @@ from freezer_sdk.storages.base import Storage
 
 PasswordSource = Callable[[], str | None]
 
+_LISTING_HINT: Final = "if other clients can open it, the storage may list only a part of what it holds"
 _INIT_HINT: Final = "freezer repository init makes one; check the storage's URL"
 
 
@@ -167,7 +169,8 @@ def open_repository(
         raise RepositoryNotFound(f"there is no repository at {storage.location}", hint=_INIT_HINT)
     slots = _candidates(stored, _previews(stored, supported))
     if not slots:
-        raise IntegrityError(f"no slot of the repository at {storage.location} can be read; it cannot be opened")
+        message = f"no slot of the repository at {storage.location} can be read; it cannot be opened"
+        raise IntegrityError(message, hint=_LISTING_HINT)
     phrase = _ask(password_source, slots)
     failure: Exception | None = None
     roots: dict[object, bytes] = {}
@@ -193,6 +196,10 @@ def open_repository(
             failure = failure or error
     if failure is not None:
         raise failure
+    lacking = _lacking_slots(stored, supported)
+    if lacking:
+        message = f"no slot that can be read opens with this password, and {lacking} of the repository cannot be read"
+        raise IntegrityError(message, hint=f"check the password; {_LISTING_HINT}")
     raise WrongPassword("no slot of the repository opens with this password", hint="check the password")
 
 
@@ -206,6 +213,8 @@ def store_config(storage: Storage, signed: SignedConfig) -> None:
     storage.flush()
     name = configs.name_of(signed.config.number)
     capabilities = storage.capabilities
+    if not capabilities.conditional_put and find_object(storage, name) is not None:
+        raise ObjectExists(f"{name} is there already")
     storage.put(name, [signed.raw], if_absent=capabilities.conditional_put)
     if not capabilities.conditional_put:
         time.sleep(capabilities.listing_lag.total_seconds())
@@ -240,6 +249,12 @@ def _previews(stored: Stored, supported: frozenset[str]) -> Iterator[Config]:
         if refusal is not None:
             raise refusal
     raise IntegrityError("the configuration of the repository is damaged in both places")
+
+
+def _lacking_slots(stored: Stored, supported: frozenset[str]) -> int:
+    """How many of those in the roster were not found: they are damaged, or the listing lacks them."""
+    config = next(_previews(stored, supported))
+    return len({slot.id for slot in config.roster if slot.revoked is None} - {slot.slot_id for slot in stored.slots})
 
 
 def _candidates(stored: Stored, previews: Iterator[Config]) -> list[SlotObject]:

@@ -66,16 +66,17 @@ class BackupRun:
         """
         start_ns = clock_ns()
         backup_id, start = _identity(self._options)
+        name = backup_name(start, backup_id)
         with WriteSession(
             self._handle,
             self._context,
-            backup_name(start, backup_id),
+            name,
             given=self._options.id is not None,
             problem=self._problem,
             dry_run=self._options.dry_run,
         ) as session:
             self._session = session
-            self._refuse_known(backup_id, session.catalog)
+            self._refuse_known(backup_id, name, session.catalog)
             commit = self._store(protected, session, backup_id, start, start_ns)
             if self._options.dry_run:
                 return dataclasses.replace(commit.backup, dry_run=True)
@@ -87,11 +88,13 @@ class BackupRun:
 
     # -- steps ---------------------------------------------------------------------------------------------
 
-    def _refuse_known(self, backup_id: str, catalog: Catalog) -> None:
+    def _refuse_known(self, backup_id: str, name: str, catalog: Catalog) -> None:
         """A given id must be new here; forgotten backups keep theirs."""
         if self._options.id is None:
             return
-        if any(item.id == backup_id for item in catalog.listed(with_forgotten=True)):
+        if any(item.id == backup_id for item in catalog.listed(with_forgotten=True, strict=False)):
+            raise _known(backup_id)
+        if catalog.by_name(name) is not None:
             raise _known(backup_id)
         if backup_id in protocol.forgotten(self._storage, self._keys):
             raise _known(backup_id)
@@ -167,7 +170,7 @@ class BackupRun:
     def _ran_today(self, start: datetime, catalog: Catalog) -> bool:
         if Role.READER not in self._keys.roles:
             return False
-        for commit in catalog.visible([], newest_first=True):
+        for commit in catalog.visible([], newest_first=True, strict=False):
             if commit.backup.time.date() < start.date():
                 break
             if commit.backup.host == self._options.host:
@@ -213,7 +216,7 @@ class BackupRun:
         wanted = self._options.parent
         paths = {os.fsdecode(root) for root in trees[0].roots}
         best = None
-        for commit in catalog.visible([], newest_first=True):
+        for commit in catalog.visible([], newest_first=True, strict=False):
             backup = commit.backup
             if wanted is not None:
                 if backup.id == wanted:

@@ -6,6 +6,7 @@ from freezer_sdk.engines.dedup import config as configs
 from freezer_sdk.engines.dedup import documents, slots
 from freezer_sdk.engines.dedup.keyring import KeyRing, Role
 from freezer_sdk.engines.dedup.stored import Stored
+from freezer_sdk.engines.dedup.unlisted import find_object
 from freezer_sdk.errors import IntegrityError, StorageError, UnsupportedFormat
 from freezer_sdk.storages.base import Storage
 
@@ -20,6 +21,8 @@ def complete_copies(storage: Storage, keys: KeyRing) -> None:
     try:
         keys.require("maintain")
         for name in sorted(Stored(storage).lacking):
+            if find_object(storage, name) is not None:  # only the listing lacks it
+                continue
             raw = _whole(storage, keys, configs.twin_of(name))
             if raw is not None:
                 storage.put(name, [raw], if_absent=storage.capabilities.conditional_put)

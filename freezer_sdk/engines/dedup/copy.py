@@ -113,9 +113,12 @@ class CopyRun:
         backup = self._backup
         if backup.id in protocol.forgotten(self._handle.storage, self._keys):
             return CopyOutcome.FORGOTTEN
-        listed = [item for item in self._catalog.listed(with_forgotten=True) if item.id == backup.id]
+        listed = [item for item in self._catalog.listed(with_forgotten=True, strict=False) if item.id == backup.id]
         if not listed:
-            return None
+            unlisted = self._catalog.by_name(backup_name(backup.time, backup.id))
+            if unlisted is None:
+                return None
+            listed = [unlisted]
         if Role.READER not in self._keys.roles:
             return CopyOutcome.PRESENT
         try:
@@ -176,9 +179,9 @@ class CopyRun:
         if Role.READER not in self._keys.roles:
             return None, None
         mine = self._backup
-        ids = {} if self._alike else {item.id: item for item in self._source.catalog.listed()}
+        ids = {} if self._alike else {item.id: item for item in self._source.catalog.listed(strict=False)}
         best: tuple[Commit | None, Pair | None] = None, None
-        for commit in self._catalog.visible([], newest_first=True):
+        for commit in self._catalog.visible([], newest_first=True, strict=False):
             backup = commit.backup
             if backup.host != mine.host:
                 continue

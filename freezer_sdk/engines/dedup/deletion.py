@@ -18,6 +18,7 @@ from freezer_sdk.engines.dedup.config import parse_time, time_text
 from freezer_sdk.engines.dedup.documents import MAX_NUMBER, Fields
 from freezer_sdk.engines.dedup.keyring import KeyRing, Role
 from freezer_sdk.engines.dedup.opening import Reported, open_all
+from freezer_sdk.engines.dedup.unlisted import find_object
 from freezer_sdk.errors import ObjectExists
 from freezer_sdk.model import Problem
 from freezer_sdk.storages.base import Storage
@@ -277,11 +278,24 @@ def write_tombstone(storage: Storage, keys: KeyRing, backup: str, *, reason: str
     """
     name = FORGOTTEN + backup
     document = {"backup": backup, "reason": reason, "created": _now()}
+    conditional = storage.capabilities.conditional_put
+    if not conditional and _is_tombstone(storage, keys, name):
+        return
     try:
-        _put(storage, keys, TOMBSTONE, name, document, if_absent=storage.capabilities.conditional_put)
+        _put(storage, keys, TOMBSTONE, name, document, if_absent=conditional)
     except ObjectExists:
-        if backup not in read_tombstones(storage, keys).ids:  # something else took the place
+        if not _is_tombstone(storage, keys, name):  # something else took the place
             _put(storage, keys, TOMBSTONE, name, document)
+
+
+def _is_tombstone(storage: Storage, keys: KeyRing, name: str) -> bool:
+    """Whether the object of this name forgets the backup; asked for by name: a listing may lack it."""
+    info, problems = find_object(storage, name), list[Problem]()
+    infos = [] if info is None else [info]
+    for found in open_all(storage, keys, infos, kind=lambda _name: TOMBSTONE, role=Role.MAINTAINER, problems=problems):
+        with Reported(name, problems):
+            return name == FORGOTTEN + found.fields.text("backup")
+    return False
 
 
 def _put(

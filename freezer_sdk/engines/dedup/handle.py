@@ -57,6 +57,10 @@ class Handle:
             return []
         return look_back(Memory(self.cache.folder), self.storage, self.keys, generation=generation)
 
+    def remembered(self) -> str:
+        """Name of the newest commit object that this machine has seen; empty when it remembers none."""
+        return "" if self.cache is None else Memory(self.cache.folder).load().commit
+
     def remember(self, commit: str) -> None:
         """Keeps in mind that there is a newer commit object.
 

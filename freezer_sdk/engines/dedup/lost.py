@@ -8,6 +8,7 @@ from freezer_sdk.engines.dedup.index import BlobIndex
 from freezer_sdk.engines.dedup.layout import Kind, digest_of, pack_name
 from freezer_sdk.engines.dedup.page import Content, Page, content_ids
 from freezer_sdk.engines.dedup.reader import BlobReader
+from freezer_sdk.engines.dedup.unlisted import find_packs, warn
 from freezer_sdk.errors import IntegrityError
 from freezer_sdk.modes.base import STAT
 from freezer_sdk.storages.base import Storage
@@ -17,7 +18,7 @@ def distrust_lost_packs(storage: Storage, index: BlobIndex) -> list[str]:
     """Compares the listing of packs with the index; what is missing or too short is not reused any more.
 
     Args:
-        index: loaded whole.
+        index: loaded whole; a pack that only the listing lacks is not lost.
 
     Returns:
         Names of lost packs, but not of those that a maintainer is about to delete.
@@ -29,8 +30,13 @@ def distrust_lost_packs(storage: Storage, index: BlobIndex) -> list[str]:
     for kind in Kind:
         ends = index.ends(kind)
         sizes = {digest: info.size for info in storage.list(kind.prefix) if (digest := digest_of(info.name))}
-        for pack in sorted(ends.keys() - index.condemned):
-            if sizes.get(pack, -1) <= ends[pack]:
+        suspects = sorted(pack for pack in ends.keys() - index.condemned if sizes.get(pack, -1) <= ends[pack])
+        there = find_packs(storage, kind, suspects)
+        unlisted = there.keys() - sizes.keys()
+        if unlisted:
+            warn(storage, pack_name(kind, min(unlisted)))
+        for pack in suspects:
+            if pack not in there or there[pack].size <= ends[pack]:
                 index.distrust(pack)
                 lost.append(pack_name(kind, pack))
     return lost

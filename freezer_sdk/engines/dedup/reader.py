@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 
 from freezer_sdk.crypto.hashing import blob_id
 from freezer_sdk.engines.dedup.adopt import adopt_orphans
@@ -12,6 +13,7 @@ from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.index import HEADER, BlobIndex, PackRows, Place, decode_section, index_parts
 from freezer_sdk.engines.dedup.layout import INDEX, Kind, digest_of, pack_name
 from freezer_sdk.engines.dedup.segment import OpenSegment, open_segment
+from freezer_sdk.engines.dedup.unlisted import find_object, named_indexes, warn
 from freezer_sdk.errors import IntegrityError, ObjectNotFound
 
 _CACHED = 12  # open segments kept: about their number in MiB of memory
@@ -34,8 +36,25 @@ class IndexLoader:
         Raises:
             StorageError.
         """
-        damaged = False
         listed = sorted((info.name, info.size) for info in self._storage.list(INDEX) if digest_of(info.name))
+        damaged = self._load(index, kind, listed)
+        return adopt_orphans(self._storage, self._keys, index, kinds=(kind,)) if damaged else []
+
+    def load_named(self, index: BlobIndex, kind: Kind, names: Iterable[str]) -> None:
+        """Adds those that are there, whether they are listed or not.
+
+        Raises:
+            StorageError.
+        """
+        for name in sorted(set(names) - self._loaded[kind]):
+            info = find_object(self._storage, name) if digest_of(name) else None
+            if info is not None:
+                warn(self._storage, name)
+                self._load(index, kind, [(name, info.size)])
+
+    def _load(self, index: BlobIndex, kind: Kind, listed: Iterable[tuple[str, int]]) -> bool:
+        """Whether one of them is damaged."""
+        damaged = False
         for name, size in listed:
             if name in self._loaded[kind]:
                 continue
@@ -50,7 +69,7 @@ class IndexLoader:
             except IntegrityError:
                 damaged = True  # an index only repeats what the packs' own tables say
             self._loaded[kind].add(name)
-        return adopt_orphans(self._storage, self._keys, index, kinds=(kind,)) if damaged else []
+        return damaged
 
 
 class BlobReader:
@@ -62,12 +81,13 @@ class BlobReader:
 
     def __init__(self, handle: Handle, index: BlobIndex) -> None:
         self._storage, self._keys, self._compressors = handle.storage, handle.keys, handle.compressors
-        self._cached = handle.cache
+        self._handle, self._cached = handle, handle.cache
         self.index = index
         self._loader = IndexLoader(handle)
         self._lock = threading.RLock()
         self._asked: set[Kind] = set()
-        self._searched: set[Kind] = set()
+        self._searched_indexes: set[Kind] = set()
+        self._searched_packs: set[Kind] = set()
         self.rebuilt: list[PackRows] = []
         self._cache: OrderedDict[tuple[bytes, int], OpenSegment] = OrderedDict()
         self._hash_keys = {Kind.DATA: self._keys.data_hash_key(), Kind.META: self._keys.meta_hash_key()}
@@ -88,11 +108,22 @@ class BlobReader:
                 self.rebuilt += self._loader.load(self.index, kind)
                 self._asked.add(kind)
 
-    def _search_packs(self, kind: Kind) -> None:
-        """Looks into packs that no index names: an index may have been lost."""
-        if kind not in self._searched:
-            self._searched.add(kind)
-            self.rebuilt += adopt_orphans(self._storage, self._keys, self.index, kinds=(kind,))
+    def search(self, kind: Kind, blob: bytes) -> Place | None:
+        """Looks for a blob beyond the listed indexes, once: a listing may have been cut short, an index lost.
+
+        Raises:
+            StorageError.
+        """
+        with self._lock:
+            if kind not in self._searched_indexes:
+                self._searched_indexes.add(kind)
+                self._loader.load_named(self.index, kind, named_indexes(self._handle))
+            place = self.index.find(kind, blob)
+            if place is None and kind not in self._searched_packs:
+                self._searched_packs.add(kind)
+                self.rebuilt += adopt_orphans(self._storage, self._keys, self.index, kinds=(kind,))
+                place = self.index.find(kind, blob)
+            return place
 
     def place(self, kind: Kind, blob: bytes) -> Place:
         """Where a blob lies; when it is not known, the index is read again, then the tables of packs outside it.
@@ -110,8 +141,7 @@ class BlobReader:
                 self.load_index(kind, again=True)
                 place = self.index.find(kind, blob)
             if place is None:
-                self._search_packs(kind)
-                place = self.index.find(kind, blob)
+                place = self.search(kind, blob)
         if place is None:
             raise IntegrityError(
                 f"a blob is in no index: {blob.hex()[:16]}", hint="freezer backup verify lists what is damaged"

@@ -21,7 +21,7 @@ from freezer_sdk.engines.dedup.deletion import SWEEPS
 from freezer_sdk.engines.dedup.documents import MAX_NUMBER
 from freezer_sdk.engines.dedup.keyring import KeyRing
 from freezer_sdk.engines.dedup.layout import BACKUPS, parse_backup_name
-from freezer_sdk.errors import ObjectNotFound
+from freezer_sdk.engines.dedup.unlisted import find_object
 from freezer_sdk.model import Problem
 from freezer_sdk.storages.base import Storage
 
@@ -91,7 +91,7 @@ def look_back(memory: Memory, storage: Storage, keys: KeyRing, *, generation: in
     """
     seen, number = memory.load(), keys.config.number
     commits = {info.name for info in storage.list(BACKUPS) if parse_backup_name(info.name) is not None}
-    gone = bool(seen.commit) and seen.commit not in commits and not _is_there(storage, seen.commit)
+    gone = bool(seen.commit) and seen.commit not in commits and find_object(storage, seen.commit) is None
     if gone and generation is None:
         marks, sweeps = protocol.read_marks(storage, keys), protocol.read_sweeps(storage, keys)
         generation = max(marks.generation, sweeps.generation)
@@ -107,15 +107,6 @@ def look_back(memory: Memory, storage: Storage, keys: KeyRing, *, generation: in
     newest = max(seen.configuration, number), max(seen.generation, generation or 0)
     memory.store(replace(seen, configuration=newest[0], generation=newest[1]))
     return [Problem(path=path, kind="set-back", message=_message(what, memory), fatal=False) for path, what in warnings]
-
-
-def _is_there(storage: Storage, name: str) -> bool:
-    """A listing may lag behind."""
-    try:
-        storage.stat(name)
-    except ObjectNotFound:
-        return False
-    return True
 
 
 def _message(what: str, memory: Memory) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from freezer_sdk.engines.dedup import config as configs
-from freezer_sdk.engines.dedup import documents, slots
+from freezer_sdk.engines.dedup import documents, slots, unlisted
 from freezer_sdk.engines.dedup.config import COPIES
 from freezer_sdk.engines.dedup.slots import SlotObject, decode_slot
 from freezer_sdk.errors import IntegrityError, UnsupportedFormat
@@ -38,17 +38,27 @@ class Stored:
         # no cached_property: before Python 3.12 all repositories share its lock, also while a storage is waited for
         self._listed: dict[str, frozenset[str]] = {}
         self._decoded: tuple[SlotObject, ...] | None = None
+        self._numbers: frozenset[int] | None = None
         self.problems: list[Problem] = []
 
     @property
     def numbers(self) -> frozenset[int]:
         """Numbers of the configurations that lie in one of their places.
 
+        The numbers follow each other, so what a listing lacks can be asked for: an older configuration would be taken
+        for the newest, and a repository for none.
+
         Raises:
             StorageError.
         """
-        names = self._configs | self._copies
-        return frozenset(number for number in map(configs.number_of, names) if number is not None)
+        if self._numbers is None:
+            names = self._configs | self._copies
+            numbers = {number for number in map(configs.number_of, names) if number is not None}
+            while self._is_there(following := max(numbers, default=0) + 1, either=not numbers):
+                unlisted.warn(self._storage, configs.name_of(following))
+                numbers.add(following)
+            self._numbers = frozenset(numbers)
+        return self._numbers
 
     @property
     def lacking(self) -> frozenset[str]:
@@ -97,6 +107,10 @@ class Stored:
             if place not in self._read:
                 self._read[place] = Place(place, self._bounded(place, configs.MAX_SIZE))
             yield self._read[place]
+
+    def _is_there(self, number: int, *, either: bool) -> bool:
+        places = self.config(number)
+        return next(places).raw is not None or (either and next(places).raw is not None)
 
     def damaged(self, name: str, message: str) -> None:
         """Notes a problem that a second copy makes good."""

@@ -21,6 +21,7 @@ from freezer_sdk.engines.dedup.layout import BACKUPS, INDEX, META, PACKS, Kind, 
 from freezer_sdk.engines.dedup.page import EMPTY, Content, Page, list_ids
 from freezer_sdk.engines.dedup.reader import BlobReader
 from freezer_sdk.engines.dedup.tree import get_extra, join, split_extents
+from freezer_sdk.engines.dedup.unlisted import find_packs
 from freezer_sdk.errors import BackupNotFound, IntegrityError, ObjectNotFound, UnsupportedFormat
 from freezer_sdk.model import Event, Problem, VerifyResult
 from freezer_sdk.modes.base import FLAG_INCOMPLETE, STAT, Extra
@@ -159,6 +160,12 @@ class Verification:
                     continue
                 self._sizes[digest] = info.size
                 found.append((kind, info))
+            unlisted = find_packs(self._storage, kind, self._index.ends(kind).keys() - self._sizes.keys())
+            for pack, info in unlisted.items():
+                self._sizes[pack] = info.size
+                found.append((kind, info))
+            if unlisted:
+                self._problem(prefix, "unknown", f"{len(unlisted)} packs are there, and are not listed")
         return found
 
     def _look_at_pack(self, kind: Kind, info: ObjectInfo) -> None:
@@ -279,7 +286,7 @@ class Verification:
         Raises:
             IntegrityError: there is none.
         """
-        place = self._index.find(kind, blob)
+        place = self._index.find(kind, blob) or self._blobs.search(kind, blob)
         if place is None:
             raise IntegrityError(f"blob {blob.hex()[:16]} is in no index")
         fault = self._fault(place)
