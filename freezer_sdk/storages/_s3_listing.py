@@ -113,9 +113,9 @@ class Listing:
         page, _more = next(self._pages(prefix, None, size=1))
         return bool(page)
 
-    def _pages(self, prefix: str, delimiter: str | None, *, size: int = PAGE) -> Iterator[tuple[list[Entry], bool]]:
+    def _pages(self, prefix: str, delimiter: str | None, *, size: int = 0) -> Iterator[tuple[list[Entry], bool]]:
         """Pages as they come, and whether there are more."""
-        request = {"Bucket": self._bucket, "Prefix": prefix, "MaxKeys": size}
+        request = {"Bucket": self._bucket, "Prefix": prefix, "MaxKeys": size or PAGE}
         if delimiter is not None:
             request["Delimiter"] = delimiter
         while True:

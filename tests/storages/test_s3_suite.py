@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from servers import start
 
+from freezer_sdk.storages import _s3_listing
 from freezer_sdk.storages.s3 import S3Storage
 from freezer_sdk.testing.storage_suite import StorageSuite
 
@@ -34,7 +35,11 @@ class TestSeaweedFS(S3Suite):
 
 @pytest.mark.swift
 class TestSwift(S3Suite):
-    many = 1100  # small objects take a while
+    many = 210  # small objects take a while; still more than a page of this size
+
+    @pytest.fixture(autouse=True)
+    def _small_pages(self, monkeypatch):
+        monkeypatch.setattr(_s3_listing, "PAGE", 50)
 
     @property
     def options(self):
