@@ -85,6 +85,7 @@ _BY_CODE: Mapping[str, _Kind] = {
     **dict.fromkeys(("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch"), ChecksumMismatch),
     **dict.fromkeys(
         (
+            "ExistingObjectIsDirectory",
             "InvalidObjectName",
             "InvalidURI",
             "KeyTooLongError",

@@ -271,10 +271,10 @@ class S3Storage(Storage):
             reason = f"with the prefix it is longer than {MAX_NAME} bytes"
         elif name == SCRATCH:
             reason = "it has a meaning of its own"
-        elif "\\" in name or any(len(part.encode()) > _MAX_PART for part in name.split("/")):
+        elif not _is_path(key):
             what = f"cannot ask {self._place} what names it takes"
             if self._keeps_folders(lambda: self._bucket.date(self._prefix + SCRATCH, what)):
-                reason = f"this server takes no backslash, and no part that is longer than {_MAX_PART} bytes"
+                reason = "a server that keeps names as paths would change or hide it"
         if reason is not None:
             raise InvalidName(f"{name!r} cannot be the name of an object here: {reason}")
         return key
@@ -343,6 +343,13 @@ def _is_name(name: str) -> bool:
     except InvalidName:
         return False
     return True
+
+
+def _is_path(key: str) -> bool:
+    """Whether SeaweedFS takes the key as it is: it turns backslashes round, and hides folders that it uses itself."""
+    *folders, last = key.split("/")
+    hidden = last == ".uploads" or any(part == ".uploads" or part.endswith(".versions") for part in folders)
+    return not hidden and "\\" not in key and all(len(part.encode()) <= _MAX_PART for part in (*folders, last))
 
 
 def _may_begin_names(prefix: str) -> bool:

@@ -25,6 +25,7 @@ from freezer_sdk.errors import (
     CapabilityMissing,
     ConfigurationError,
     FreezerError,
+    InvalidName,
     ObjectExists,
     ObjectNotFound,
     StorageThrottled,
@@ -307,6 +308,28 @@ class TestPromises:
                 with pytest.raises(ConfigurationError, match="object lock"), storage.upload("x"):
                     pytest.fail("there is no such upload")
             assert names(plain) == ["there"]
+
+    def test_names_that_the_server_would_change_or_hide_are_refused(self, env, near, prefix):
+        """SeaweedFS takes them all, and lists other ones, or none; that is also found out at the first call."""
+        for name in ("a\\b", ".uploads/a", "a/.uploads/b", ".uploads", "a.versions/b", "a/b.versions/c", "n" * 256):
+            with S3Storage(**options(env, BUCKET, prefix)) as storage:
+                for call in (lambda s=storage, n=name: s.put(n, [b""]), lambda s=storage, n=name: s.get(n)):
+                    with pytest.raises(InvalidName):
+                        call()
+        kept = ["a.uploads/b", "a.versions", "b.versionsx/c", "n" * 255]
+        for name in kept:
+            near.put(name, [b""])
+        assert names(near) == kept
+
+    @pytest.mark.swift
+    def test_names_that_other_servers_keep(self, prefix):
+        kept = [".uploads/a", "a.versions/b", "a\\b", "n" * 256]
+        with S3Storage(**options(start("swift"), BUCKET, prefix)) as storage:
+            for name in kept:
+                storage.put(name, [b""])
+            assert names(storage) == kept
+            storage.delete_many(kept)
+            assert names(storage) == []
 
 
 class TestBusyServers:
