@@ -265,6 +265,10 @@ class Repository:
     # -- Control objects -----------------------------------------------------------------------------------------
 
     def control(self, kind: str, name: str, role: str) -> dict[str, Any]:
+        return self.signed(kind, name, role)[0]
+
+    def signed(self, kind: str, name: str, role: str) -> tuple[dict[str, Any], bytes]:
+        """The document, and who signed it."""
         stored = self.objects[name]
         need(len(stored) <= 64 * MIB + 4096, "a control object is too large")
         magic, version, secrecy, zero, epoch, salt = struct.unpack_from("<4sBBHI32s", stored)
@@ -283,23 +287,34 @@ class Repository:
             body = inflate(zlib.decompressobj(), body, length)
         need(len(body) == length, "a control object's length")
         self._signed_by(role, epoch, signer, context, body, signature)
-        return read_json(body, 64 * MIB)
+        return read_json(body, 64 * MIB), signer
 
     def backups(self) -> dict[str, dict[str, Any]]:
         """Documents of the backups that count, by id."""
-        found = {}
+        found: dict[str, list[tuple[bytes, dict[str, Any]]]] = {}
         for name in sorted(self.objects):
             match = re.fullmatch(r"backups/(\d{8}T\d{6})\.(\d{3})Z-([0-9a-f]{32})", name)
             if not match:
                 continue
-            commit = self.control("backup", name, "writer")
+            commit, signer = self.signed("backup", name, "writer")
             stamp = f"{match[1]}.{match[2]}"
             need((commit["version"], commit["id"]) == (0, match[3]), "a commit of another backup")
             time = re.fullmatch(r"(\d+)-(\d+)-(\d+)T(\d+):(\d+):(\d+)\.(\d{3})\d{3}\+00:00", commit["time"])
             need(time and "{}{}{}T{}{}{}.{}".format(*time.groups()) == stamp, "a commit of another time")
-            if not self._hidden(name, commit):
-                found[match[3]] = commit
-        return found
+            hosts = self.roster[signer.hex()]["hosts"]
+            if (hosts is None or commit["host"] in hosts) and not self._hidden(name, commit):
+                found.setdefault(match[3], []).append((signer, commit))
+        return {backup: self._of_one_id(same) for backup, same in found.items()}
+
+    def _of_one_id(self, same: list[tuple[bytes, dict[str, Any]]]) -> dict[str, Any]:
+        """Of several commits with one id those of trusted slots count, if there are any."""
+        counting = [commit for signer, commit in same if len(same) == 1 or self._trusted(signer)]
+        need(len(counting or same) == 1, "backups that cannot be told apart")
+        return counting[0] if counting else same[0][1]
+
+    def _trusted(self, slot: bytes) -> bool:
+        line = self.roster[slot.hex()]
+        return bool(line["trusted"] or ("maintainer" in line["roles"] and line["revoked"] is None))
 
     def _hidden(self, name: str, commit: dict[str, Any]) -> bool:
         tombstone = "forgotten/" + commit["id"]

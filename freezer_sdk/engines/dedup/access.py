@@ -117,6 +117,7 @@ def create_repository(
                     kem_public=kem.public,
                     signing_public=signing.public,
                     since=1,
+                    trusted=True,
                 ),
             ),
         ),

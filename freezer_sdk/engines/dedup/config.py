@@ -23,6 +23,7 @@ PREFIX: Final = "config/"
 COPIES: Final = "copies/"
 MAX_SIZE: Final = 1 << 20
 MAX_SLOTS: Final = 1024
+MAX_HOSTS: Final = 256
 MAX_EPOCHS: Final = 1024
 MIN_GRACE: Final = 3600
 DEFAULT_GRACE: Final = 86_400
@@ -61,6 +62,8 @@ class Slot:
         id: 16 bytes.
         since: number of the configuration that added it.
         revoked: first epoch in which its signatures no longer count, or ``None``.
+        trusted: whether other writers build on what it wrote: on its packs, indexes and backups.
+        hosts: whose backups it may make; ``None``: any host's.
     """
 
     id: bytes
@@ -70,6 +73,12 @@ class Slot:
     signing_public: bytes
     since: int
     revoked: int | None = None
+    trusted: bool = False
+    hosts: tuple[str, ...] | None = None
+
+    def speaks_for(self, host: str) -> bool:
+        """Whether a backup of this host, signed by the slot, counts."""
+        return self.hosts is None or host in self.hosts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -295,6 +304,8 @@ def _document(config: Config) -> dict[str, Any]:
                 "signing_public": slot.signing_public.hex(),
                 "since": slot.since,
                 "revoked": slot.revoked,
+                "trusted": slot.trusted,
+                "hosts": None if slot.hosts is None else list(slot.hosts),
             }
             for slot in config.roster
         ],
@@ -381,6 +392,8 @@ def _parse_slot(item: Fields) -> Slot:
         signing_public=item.hex("signing_public", sign.KEY_SIZE),
         since=item.number("since", low=1),
         revoked=item.optional_number("revoked", low=1),
+        trusted=item.flag("trusted"),
+        hosts=item.optional_texts("hosts", limit=MAX_HOSTS),
     )
 
 

@@ -161,6 +161,12 @@ class Fields:
             self.fail(name)
         return tuple(value)
 
+    def optional_texts(self, name: str, *, limit: int = 1_000_000, each: int = 1024) -> tuple[str, ...] | None:
+        """A list of strings, or null; it must be there."""
+        if name not in self._document:
+            self.fail(name)
+        return None if self._document[name] is None else self.texts(name, limit=limit, each=each)
+
     def numbers(self, name: str, *, size: int, high: int) -> tuple[int, ...]:
         """A list of exactly ``size`` integers."""
         value = self._document.get(name)

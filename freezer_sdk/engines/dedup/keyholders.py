@@ -57,6 +57,8 @@ def add_slot(
     password: str,
     roles: Collection[Role],
     label: str = "",
+    trusted: bool | None = None,
+    hosts: Collection[str] | None = None,
     kdf: Argon2Params | None = None,
 ) -> Slot:
     """Lets another password open the repository. No data are encrypted again.
@@ -64,6 +66,8 @@ def add_slot(
     Args:
         roles: a maintainer must be a reader too.
         label: in clear text.
+        trusted: whether other writers build on what it writes; by default only on what a maintainer writes.
+        hosts: whose backups it may make; any host's by default.
 
     Returns:
         The new line of the roster; :func:`reload` gives a key ring that knows it.
@@ -111,6 +115,8 @@ def add_slot(
             kem_public=kem.public,
             signing_public=signing.public,
             since=old.number + 1,
+            trusted=Role.MAINTAINER in held if trusted is None else trusted,
+            hosts=None if hosts is None else tuple(sorted(set(hosts))),
         )
         return configs.successor(old, datetime.now(UTC), roster=(*old.roster, line)), [stored]
 

@@ -128,6 +128,22 @@ class KeyRing:
                 hint="use the password of a slot that has it",
             )
 
+    def trusts(self, slot_id: bytes) -> bool:
+        """Whether to build on what this slot wrote: our own slot, maintainers, and whom the roster calls trusted.
+
+        Reading needs no trust, since names prove contents. Reuse does: who writes packs with false contents would
+        spoil the backups of all who refer to them instead of storing their own.
+        """
+        line = self._roster.get(bytes(slot_id))
+        if line is None:
+            return False
+        return line.id == self.slot_id or line.trusted or (line.revoked is None and Role.MAINTAINER in line.roles)
+
+    def speaks_for(self, slot_id: bytes, host: str) -> bool:
+        """Whether backups of this host count when this slot signed them."""
+        line = self._roster.get(bytes(slot_id))
+        return line is not None and line.speaks_for(host)
+
     def index_key(self, epoch: int) -> bytes:
         """The key of what writers may read in an epoch: tables, indexes, control objects; 32 bytes, secret.
 
