@@ -43,8 +43,8 @@ def test_only_maintainers_write_and_count(storage: MemoryStorage, keys: KeyRing)
     owner, client = (open_repository(storage, lambda text=text: text) for text in ("correct horse", "a client"))
     with pytest.raises(AccessDenied):
         records.write_record(storage, client, "drill", {})
-    name = f"{records.PREFIX}20260102T030405.678Z-{secrets.token_hex(16)}"
-    document = {"about": "drill", "created": "2026-01-02T03:04:05.678000+00:00", "facts": {}}
+    name = f"{records.PREFIX}drill/20260102T030405.678Z-{secrets.token_hex(16)}"
+    document = {"created": "2026-01-02T03:04:05.678000+00:00", "facts": {}}
     storage.put(name, [control.seal(client, records.KIND, name, document, secrecy="index")])
     problems: list[Problem] = []
     assert not records.read_records(storage, owner, "drill", problems=problems)
@@ -57,7 +57,6 @@ def test_only_maintainers_write_and_count(storage: MemoryStorage, keys: KeyRing)
     [
         {"created": "2026-01-02T03:04:06+00:00"},
         {"created": "yesterday"},
-        {"about": 7},
         {"facts": []},
         {"facts": None},
     ],
@@ -65,8 +64,8 @@ def test_only_maintainers_write_and_count(storage: MemoryStorage, keys: KeyRing)
 def test_a_record_that_does_not_agree_with_itself_is_passed_over(
     storage: MemoryStorage, keys: KeyRing, change: dict[str, object]
 ) -> None:
-    name = f"{records.PREFIX}20260102T030405.678Z-{secrets.token_hex(16)}"
-    good = {"about": "drill", "created": "2026-01-02T03:04:05.678901+00:00", "facts": {}}
+    name = f"{records.PREFIX}drill/20260102T030405.678Z-{secrets.token_hex(16)}"
+    good = {"created": "2026-01-02T03:04:05.678901+00:00", "facts": {}}
     storage.put(name, [control.seal(keys, records.KIND, name, good, secrecy="index")])
     assert records.read_records(storage, keys, "drill")
     storage.put(name, [control.seal(keys, records.KIND, name, good | change, secrecy="index")])

@@ -23,10 +23,8 @@ from freezer_sdk.storages.base import Storage
 
 PREFIX: Final = "records/"
 KIND: Final = "record"
-"""Kind of control object that all records are; what they are about is in the document."""
-NAME: Final = re.compile(r"records/(\d{8}T\d{6}\.\d{3}Z)-([0-9a-f]{32})\Z")
-
-_ABOUT = re.compile(r"[a-z][a-z0-9-]{0,31}\Z")
+"""Kind of control object that all records are; what they are about is in their names."""
+NAME: Final = re.compile(r"records/([a-z][a-z0-9-]{0,31})/(\d{8}T\d{6}\.\d{3}Z)-([0-9a-f]{32})\Z")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,18 +64,16 @@ def write_record(
         StorageError.
     """
     keys.require_role(Role.MAINTAINER)
-    if not _ABOUT.match(kind):
-        raise ConfigurationError(f"{kind!r} is no kind of record")
     now = datetime.now(UTC)
-    name = f"{PREFIX}{_stamp(now)}-{secrets.token_hex(16)}"
-    document = {"about": kind, "created": time_text(now), "facts": dict(facts)}
+    name = f"{PREFIX}{kind}/{_stamp(now)}-{secrets.token_hex(16)}"
+    if not NAME.match(name):
+        raise ConfigurationError(f"{kind!r} is no kind of record")
+    document = {"created": time_text(now), "facts": dict(facts)}
     storage.put(name, [control.seal(keys, KIND, name, document, secrecy=secrecy)])
     return name
 
 
-def read_records(
-    storage: Storage, keys: KeyRing, kind: str, *, problems: list[Problem] | None = None
-) -> list[Record]:
+def read_records(storage: Storage, keys: KeyRing, kind: str, *, problems: list[Problem] | None = None) -> list[Record]:
     """All valid records of maintainers about something, oldest first by their own time.
 
     Args:
@@ -88,24 +84,22 @@ def read_records(
     """
     found: list[Record] = []
     noted: list[Problem] = [] if problems is None else problems
-    infos = (info for info in storage.list(PREFIX) if NAME.match(info.name))
+    infos = (info for info in storage.list(f"{PREFIX}{kind}/") if NAME.match(info.name))
     for item in open_all(storage, keys, infos, kind=lambda _name: KIND, role=Role.MAINTAINER, problems=noted):
         with Reported(item.info.name, noted):
             created = parse_time(item.fields, "created")
-            if not item.info.name.startswith(f"{PREFIX}{_stamp(created)}-"):
+            if not item.info.name.startswith(f"{PREFIX}{kind}/{_stamp(created)}-"):
                 item.fields.fail("created")
-            about, facts = item.fields.text("about", limit=32), item.fields.fields("facts")
-            if about == kind:
-                found.append(
-                    Record(
-                        name=item.info.name,
-                        kind=about,
-                        created=created,
-                        stored=item.info.modified,
-                        signer=item.signer,
-                        facts=facts,
-                    )
+            found.append(
+                Record(
+                    name=item.info.name,
+                    kind=kind,
+                    created=created,
+                    stored=item.info.modified,
+                    signer=item.signer,
+                    facts=item.fields.fields("facts"),
                 )
+            )
     return sorted(found, key=lambda record: (record.created, record.name))
 
 
