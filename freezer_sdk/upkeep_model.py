@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
+
+from freezer_sdk.model import Problem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,3 +171,97 @@ class RepairResult:
     broken: tuple[str, ...] = ()
     added_bytes: int = 0
     duration: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneOptions:
+    """How thorough a prune is.
+
+    Attributes:
+        dry_run: write nothing; say what would be freed and marked.
+        max_waste: share of the stored content that may stay in use though no backup needs it; packs with the most of
+            it are written anew until no more than this is left.
+        max_rewrite: bytes of needed content that may be written anew in one run; ``None``: no limit.
+        old_keys: also write anew what is encrypted with keys of an earlier epoch.
+    """
+
+    dry_run: bool = False
+    max_waste: float = 0.05
+    max_rewrite: int | None = None
+    old_keys: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneResult:
+    """What a prune has done; of a dry run, what it would have done.
+
+    Attributes:
+        backups: that count.
+        released_backups: forgotten ones whose records were removed for good.
+        freed_bytes, freed_packs: deleted now.
+        rewritten_bytes: of needed content that was stored again, so that the packs that it lay in can go.
+        marked_bytes, marked_packs: announced now, to be deleted by a later run.
+        waiting_bytes, waiting_packs: marked, now or before, and not deleted yet.
+        due: when the last of these can be deleted, by the storage's clock; ``None``: nothing waits.
+        held_by: ids of leases of running writers that marks have to wait for.
+        needed_bytes: packs' share that backups need.
+        wasted_bytes: share that they do not need, in packs that stay.
+        stored_bytes: all packs that are left, those that wait among them.
+        duration: seconds.
+        problems: what was found on the way; nothing of it is fatal.
+    """
+
+    dry_run: bool
+    backups: int = 0
+    released_backups: int = 0
+    freed_bytes: int = 0
+    freed_packs: int = 0
+    rewritten_bytes: int = 0
+    marked_bytes: int = 0
+    marked_packs: int = 0
+    waiting_bytes: int = 0
+    waiting_packs: int = 0
+    due: datetime | None = None
+    held_by: tuple[str, ...] = ()
+    needed_bytes: int = 0
+    wasted_bytes: int = 0
+    stored_bytes: int = 0
+    duration: float = 0.0
+    problems: tuple[Problem, ...] = ()
+
+
+class LeaseStatus(StrEnum):
+    """What is known of the holder of a lease.
+
+    ``open``: it may be at work. ``dead``: not refreshed for longer than the grace time by the storage's clock, so that
+    nothing that it still does counts. ``closed``: it has said that it ended.
+    """
+
+    OPEN = "open"
+    DEAD = "dead"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaseInfo:
+    """A lease: who is at work.
+
+    Attributes:
+        id: 32 hexadecimal digits.
+        purpose: ``backup`` or ``maintenance``; ``unknown``: it cannot be read.
+        holder: label of the key, or its id; empty: it cannot be read.
+        host: that the holder runs on, as it says itself; empty: unknown.
+        backup: id of the backup that is being made, or ``None``.
+        opened, refreshed: by the storage's clock.
+        expires: when it is dead unless it is refreshed.
+    """
+
+    id: str
+    purpose: str
+    holder: str
+    host: str
+    backup: str | None
+    opened: datetime
+    refreshed: datetime
+    expires: datetime
+    status: LeaseStatus
