@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from freezer_sdk.engines.dedup.chunker import Chunkers
 from freezer_sdk.engines.dedup.ingest import Ingest, Meter
 from freezer_sdk.engines.dedup.page import EMPTY, Content, Page, store_directory
+from freezer_sdk.engines.dedup.patient import PatientReader
 from freezer_sdk.engines.dedup.tree import TreeReader, get_extra
 from freezer_sdk.engines.dedup.writer import BlobWriter
 from freezer_sdk.errors import RepositoryError, SourceChanged, SourceUnreadable, StorageError
@@ -386,8 +387,8 @@ class TreeScan:
         Raises:
             SourceError: the producer failed; nothing refers to what was stored.
         """
-        with stream.open() as reader:
-            content, size, tag = self._ingest.chunks(reader.readinto, stream.size)
+        with stream.open() as reader, PatientReader(reader.readinto, lambda: self._meter.tick(None)) as patient:
+            content, size, tag = self._ingest.chunks(patient.readinto, stream.size)
         expected = stream.size if stream.extents is None else sum(length for _offset, length in stream.extents)
         if expected is not None and size != expected:
             raise SourceChanged(f"{stream.name}: {size} bytes were read of {expected}")
