@@ -9,7 +9,7 @@ from __future__ import annotations
 import marshal
 import mmap
 import os
-import select
+import selectors
 import signal
 import struct
 import subprocess
@@ -88,7 +88,7 @@ class WriterProcess:
             The numbers of those that were not written, counted over all directories; ``None``: perhaps none was.
         """
         if self._ready is None:
-            self._ready = bool(select.select([self._from], [], [], _START_TIME)[0]) and self._answer() == []
+            self._ready = _readable(self._from, _START_TIME) and self._answer() == []
         if not self._ready or len(segment) > LARGEST_SEGMENT:
             return None
         try:
@@ -128,6 +128,12 @@ class WriterProcess:
         except (OSError, EOFError):
             self._ready = False
             return None
+
+
+def _readable(descriptor: int, seconds: float) -> bool:
+    with selectors.DefaultSelector() as selector:  # select() knows no descriptors above 1023
+        selector.register(descriptor, selectors.EVENT_READ)
+        return bool(selector.select(seconds))
 
 
 def is_content(key: bytes, blobs: bytes, lengths: Sequence[int], data: Buffer) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import threading
@@ -90,6 +91,24 @@ def test_the_result_is_the_same(store: str, tree: Path, out: Path) -> None:
     assert result.files == FILES + 2  # the large one, and the second name
     assert watch.seen
     compare(tree, out)
+
+
+def test_a_program_with_very_many_open_files(store: str, out: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096) if hard > 0 else 4096, hard))
+    opened: list[int] = []
+    watch = Watch()
+    try:
+        while not opened or opened[-1] < 1200:
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+        with Freezer(store) as freezer:
+            result = freezer.restore("latest", out, events=watch)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert result.status is Status.COMPLETE, result.problems
+    assert watch.seen
 
 
 def test_one_thread_needs_no_other_process(store: str, tree: Path, out: Path) -> None:

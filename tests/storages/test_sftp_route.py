@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import select
+import selectors
 import shutil
 import socket
 import socketserver
@@ -275,12 +275,14 @@ class _Tunnel(socketserver.BaseRequestHandler):
         host, port = head.split()[1].decode().rsplit(":", 1)
         with socket.create_connection((host, int(port))) as there:
             self.request.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-            ends = {self.request: there, there: self.request}
-            while True:
-                for end in select.select(list(ends), [], [])[0]:
-                    if not (data := end.recv(65536)):
-                        return
-                    ends[end].sendall(data)
+            with selectors.DefaultSelector() as selector:
+                selector.register(self.request, selectors.EVENT_READ, there)
+                selector.register(there, selectors.EVENT_READ, self.request)
+                while True:
+                    for key, _events in selector.select():
+                        if not (data := key.fileobj.recv(65536)):
+                            return
+                        key.data.sendall(data)
 
 
 class TestProxy:
