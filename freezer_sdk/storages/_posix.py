@@ -185,6 +185,8 @@ def sync_up(chain: Sequence[int]) -> None:
 
 def prune(root: Root, parts: Sequence[str]) -> None:
     """Removes the folders of ``parts`` from the lowest up, as far as they are empty."""
+    if not parts:
+        return
     with contextlib.suppress(OSError), root.folders(parts[:-1]) as chain:
         for part, parent in zip(reversed(parts), reversed(chain), strict=True):
             os.rmdir(part, dir_fd=parent)

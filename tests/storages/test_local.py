@@ -497,3 +497,13 @@ def test_times_are_those_of_the_file_system(storage, path):
     assert storage.stat("x").modified.isoformat() == "2017-07-14T02:40:00.123456+00:00"
     assert abs(storage.now().timestamp() - time.time()) < 5
     assert storage.capabilities.clock_resolution >= timedelta(milliseconds=10)
+
+
+def test_objects_without_a_folder_can_be_deleted(tmp_path):
+    with LocalStorage(path=str(tmp_path / "store")) as storage:
+        storage.put("top", [b"x"])
+        storage.put("folder/inside", [b"x"])
+        storage.delete("top")
+        storage.delete_many(["folder/inside", "absent"])
+        storage.flush()
+        assert list(storage.list()) == []
