@@ -35,6 +35,8 @@ _LARGEST_BLOCK = 256 << 10
 _LARGEST_PACKET = 1 << 20
 _RECEIVE = 4 << 20
 _SEND_AT = 32 << 10
+_PACKET = (32 << 10) - 64
+"""Of SSH: no server takes more at once, and paramiko keeps this much for itself."""
 
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
@@ -49,13 +51,13 @@ class NoSftp(Exception):
 
 
 class Channel(Protocol):
-    """What is needed of an SSH channel; ``recv`` and ``sendall`` raise ``TimeoutError`` after some silence."""
+    """What is needed of an SSH channel; ``recv`` and ``send`` raise ``TimeoutError`` after some silence."""
 
     def recv(self, nbytes: int, /) -> bytes:
         """Some bytes; ``b""``: it has ended."""
 
-    def sendall(self, s: bytes, /) -> object:
-        """Sends all of it."""
+    def send(self, s: bytes, /) -> int:
+        """Sends some of it, and tells how much; 0: it has ended."""
 
 
 class Pending(Generic[T]):
@@ -202,7 +204,13 @@ class Session:
         out, self._out = self._out, bytearray()
         whole, self.broken = self.broken, True  # so it is if the sending is torn, by whatever
         try:
-            self._channel.sendall(bytes(out))
+            with memoryview(out) as view:
+                at = 0
+                while at < len(view):  # sendall() would copy the rest again for each packet
+                    sent = self._channel.send(bytes(view[at : at + _PACKET]))
+                    if not sent:
+                        raise EOFError
+                    at += sent
         except TimeoutError:
             raise ConnectionLost("the server takes nothing any more") from None
         except Exception as error:  # paramiko raises what its threads met

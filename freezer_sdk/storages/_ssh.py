@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _LOG = "freezer_sdk.storages.ssh"
 
 _PATIENCE = 5.0  # seconds for a thread or a program to end
+_WINDOW = 8 << 20  # bytes that the server may send ahead: all that is asked for at once, and more
+_PACKET = 128 << 10  # bytes of SSH's packets towards us: each costs Python the same, whatever its size
 _PROHIBITED = 1  # a channel is "administratively prohibited"
 
 
@@ -171,7 +173,7 @@ class Connector:
         timeout = self._settings.timeout
         where = f"{hop.host}:{hop.port}"
         with _reporting(f"no SFTP at {where}"):
-            channel = transport.open_session(timeout=timeout)
+            channel = transport.open_session(window_size=_WINDOW, max_packet_size=_PACKET, timeout=timeout)
             channel.settimeout(timeout)
             with _watchdog(timeout, transport.close):
                 try:
