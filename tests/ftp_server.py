@@ -43,13 +43,13 @@ class ScriptedServer:
 
     Args:
         answers: for a command, or the beginning of one with its argument: text of the reply, with line ends, or a
-            function of the connection and the command's argument that writes what it likes.
+            function of the connection and the command's argument that writes what it likes. May be changed later.
     """
 
     content = b"whole"
 
     def __init__(self, answers: dict[str, str | Callable[[socket.socket, str], None]]) -> None:
-        self._answers = {
+        self.answers = {
             "": "220 ready\r\n",
             "USER": "331 password\r\n",
             "PASS": "230 in\r\n",
@@ -109,8 +109,8 @@ class ScriptedServer:
 
     def _answer(self, control: socket.socket, line: str) -> None:
         self.commands.append(line)
-        found = max((key for key in self._answers if line.startswith(key) and (key or not line)), default=None, key=len)
-        answer = "550 no\r\n" if found is None else self._answers[found]
+        found = max((key for key in self.answers if line.startswith(key) and (key or not line)), default=None, key=len)
+        answer = "550 no\r\n" if found is None else self.answers[found]
         if callable(answer):
             answer(control, line.partition(" ")[2])
         else:

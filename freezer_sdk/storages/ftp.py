@@ -121,8 +121,8 @@ class FtpStorage(Storage):
             parts = urlsplit(url)
             if parts.scheme == cls.name and parts.hostname and not parts.query and not parts.fragment:
                 given = {"user": parts.username, "password": parts.password, "path": parts.path or "/"}
-                values = {key: unquote(text, errors="strict") for key, text in given.items() if text}
-                values |= {"host": parts.hostname} | ({"port": parts.port} if parts.port else {})
+                told = {key: unquote(text, errors="strict") for key, text in given.items() if text}
+                values = {**told, "host": parts.hostname} | ({"port": parts.port} if parts.port else {})
         if not values:
             raise ConfigurationError(
                 f"this is not the URL of a storage {cls.name!r}",

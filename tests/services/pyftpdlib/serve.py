@@ -70,10 +70,9 @@ def main(folder: Path, plain: int, tls: int, options: list[str]) -> None:
         authorizer.add_user(user, password, data, perm=permissions)
     authorizer.add_anonymous(data)
     settings: dict[str, object] = {"authorizer": authorizer, "masquerade_address": "192.0.2.1", "use_sendfile": False}
-    if "no-replace" in options:
-        settings["abstracted_fs"] = NoReplace
-    if "full" in options:
-        settings["abstracted_fs"] = Full
+    kinds = [kind for option, kind in (("no-replace", NoReplace), ("full", Full)) if option in options]
+    if kinds:
+        settings["abstracted_fs"] = type("Files", tuple(kinds), {})
     hidden = {f"no-{name.lower()}": (name, *more) for name, more in (("MLSD", ("MLST",)), ("STAT", ()))}
     gone = {name for option in options for name in hidden.get(option, ())}
     settings["proto_cmds"] = {name: value for name, value in FTPHandler.proto_cmds.items() if name not in gone}
