@@ -28,6 +28,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,13 +172,15 @@ def s3(env: dict[str, str]) -> Contest:
     def prepare(run: str) -> None:
         import boto3
 
-        boto3.client(
+        client = boto3.client(
             "s3",
             endpoint_url=env["S3_ENDPOINT"],
             aws_access_key_id=env["S3_ACCESS"],
             aws_secret_access_key=env["S3_SECRET"],
             region_name=env["S3_REGION"],
-        ).create_bucket(Bucket=f"peer-{run}")
+        )
+        with suppress(client.exceptions.BucketAlreadyOwnedByYou):  # boto3 asked again after a late answer
+            client.create_bucket(Bucket=f"peer-{run}")
 
     def peer(direction: str, local: Path, run: str) -> list[list[str]]:
         return [[sys.executable, "-c", S3, direction, str(local), f"peer-{run}", env["S3_ENDPOINT"], "4"]]
