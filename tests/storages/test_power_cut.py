@@ -72,15 +72,15 @@ def check_every_cut(recorder, tmp_path, *, sync=True):
         target = tmp_path / "after"
         target.mkdir()
         crash.write_to(target)
-        storage = LocalStorage(path=str(target / "store"), sync=False)
-        found = {info.name: storage.get(info.name) for info in storage.list()}
-        allowed = allowed_states(crash.marks, sync=sync)
-        where = f"cut after {crash.after} events, {crash.outcome} survived"
-        for name, states in allowed.items():
-            assert found.get(name) in states, f"{name}: {where}"
-        if sync:
-            assert set(found) <= set(allowed), where
-        storage.put("and/it/goes/on", [b"x"])
+        with LocalStorage(path=str(target / "store"), sync=False) as storage:
+            found = {info.name: storage.get(info.name) for info in storage.list()}
+            allowed = allowed_states(crash.marks, sync=sync)
+            where = f"cut after {crash.after} events, {crash.outcome} survived"
+            for name, states in allowed.items():
+                assert found.get(name) in states, f"{name}: {where}"
+            if sync:
+                assert set(found) <= set(allowed), where
+            storage.put("and/it/goes/on", [b"x"])
         shutil.rmtree(target)
         count += 1
     return count
@@ -130,8 +130,8 @@ def test_a_storage_below_folders_that_are_made_with_it(recorder, tmp_path):
         (tmp_path / "after").mkdir()
         crash.write_to(tmp_path / "after")
         if ("end", "put", "x", b"x") in crash.marks:
-            again = LocalStorage(path=str(tmp_path / "after" / "store" / "not" / "yet" / "there"))
-            assert again.get("x") == b"x"
+            with LocalStorage(path=str(tmp_path / "after" / "store" / "not" / "yet" / "there")) as again:
+                assert again.get("x") == b"x"
         shutil.rmtree(tmp_path / "after")
 
 
