@@ -88,6 +88,16 @@ if TYPE_CHECKING:
     )
     from freezer_sdk.opening import open_storage
     from freezer_sdk.plugins import list_plugins
+    from freezer_sdk.retention import Retention
+    from freezer_sdk.retention_model import (
+        ForgottenBackup,
+        Hold,
+        RetentionDecision,
+        RetentionGroup,
+        RetentionPlan,
+        RetentionPolicy,
+        RetentionReason,
+    )
     from freezer_sdk.selection import split_selector
     from freezer_sdk.streams.cancel import CancelToken
     from freezer_sdk.streams.ratelimit import Limits
@@ -113,11 +123,13 @@ __all__ = [
     "Entry",
     "EntryType",
     "Event",
+    "ForgottenBackup",
     "Freezer",
     "FreezerError",
     "FreezerGroup",
     "GroupBackup",
     "GroupResult",
+    "Hold",
     "IntegrityError",
     "InvalidName",
     "Layout",
@@ -144,6 +156,12 @@ __all__ = [
     "RestoreConflict",
     "RestoreError",
     "RestoreResult",
+    "Retention",
+    "RetentionDecision",
+    "RetentionGroup",
+    "RetentionPlan",
+    "RetentionPolicy",
+    "RetentionReason",
     "SnapshotError",
     "SourceChanged",
     "SourceError",
@@ -168,6 +186,7 @@ __all__ = [
 
 _ERRORS = "freezer_sdk.errors"
 _MODEL = "freezer_sdk.model"
+_RETENTION = "freezer_sdk.retention_model"
 _HOMES = {
     "Backup": _MODEL,
     "BackupStats": _MODEL,
@@ -179,10 +198,12 @@ _HOMES = {
     "Entry": _MODEL,
     "EntryType": _MODEL,
     "Event": _MODEL,
+    "ForgottenBackup": _RETENTION,
     "Freezer": "freezer_sdk.client",
     "FreezerGroup": "freezer_sdk.group",
     "GroupBackup": _MODEL,
     "GroupResult": _MODEL,
+    "Hold": _RETENTION,
     "Layout": _MODEL,
     "Limits": "freezer_sdk.streams.ratelimit",
     "Overwrite": _MODEL,
@@ -192,6 +213,12 @@ _HOMES = {
     "RepositoryInfo": _MODEL,
     "RepositoryStats": _MODEL,
     "RestoreResult": _MODEL,
+    "Retention": "freezer_sdk.retention",
+    "RetentionDecision": _RETENTION,
+    "RetentionGroup": _RETENTION,
+    "RetentionPlan": _RETENTION,
+    "RetentionPolicy": _RETENTION,
+    "RetentionReason": _RETENTION,
     "Status": _MODEL,
     "Target": "freezer_sdk.member",
     "TargetResult": _MODEL,

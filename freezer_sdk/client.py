@@ -59,6 +59,7 @@ from freezer_sdk.streams.cancel import CancelToken
 from freezer_sdk.subject import Paths, Subject, build_mode, build_subject, listed, texts
 
 if TYPE_CHECKING:
+    from freezer_sdk.retention import Retention
     from freezer_sdk.streams.ratelimit import Limits
 
 _log = logging.getLogger("freezer_sdk")
@@ -192,6 +193,13 @@ class Freezer:
     def problems(self) -> tuple[Problem, ...]:
         """Warnings of the opening; ``events`` of the class was told of them too."""
         return self._place.problems
+
+    @property
+    def retention(self) -> Retention:
+        """What is kept and for how long: policies, holds, and the way back."""
+        from freezer_sdk.retention import Retention
+
+        return Retention(self)
 
     def backup(
         self,
@@ -673,6 +681,11 @@ class Freezer:
             if lost:  # whose they were cannot be told
                 names = ", ".join(each.short_id for each in lost)
                 _log.warning("newer backups are damaged and passed over: %s; latest is %s", names, chosen.short_id)
+            odd = [each for each in backups if not each.plausible and each.time > chosen.time]
+            odd = [each for each in odd if (each.host, each.name) == (chosen.host, chosen.name) and wanted(each)]
+            if odd:
+                names = ", ".join(f"{each.short_id} ({each.time:%Y-%m-%d})" for each in odd)
+                _log.warning("the time of these backups cannot be right, so none is latest: %s", names)
         return chosen
 
     def _chosen(self, backups: Sequence[Backup], identifiers: str | Sequence[str]) -> list[Backup]:

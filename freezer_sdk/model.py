@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -16,6 +16,9 @@ from freezer_sdk.errors import FreezerError
 
 Buffer = bytes | bytearray | memoryview
 JSON = Mapping[str, Any]
+
+_CLOCKS = timedelta(days=1)  # how far apart clocks may be
+_LONGEST_RUN = timedelta(days=7)  # what a backup says of its duration is believed up to here
 
 
 class Status(StrEnum):
@@ -113,6 +116,7 @@ class Backup:
         problems: what could not be read whole.
         facts: what the mode recorded (JSON).
         level: for engines with levels, else ``None``.
+        first_seen: when the storage got it, by its own clock, where that is known.
     """
 
     id: str
@@ -135,11 +139,20 @@ class Backup:
     parent: str | None = None
     level: int | None = None
     dry_run: bool = False
+    first_seen: datetime | None = field(default=None, compare=False)
 
     @property
     def short_id(self) -> str:
         """The first eight digits."""
         return self.id[:8]
+
+    @property
+    def plausible(self) -> bool:
+        """The writer's clock and the storage's agree, but for a day and the time that the run took."""
+        if self.first_seen is None:
+            return True
+        taken = min(timedelta(seconds=min(self.stats.duration, 1e9)), _LONGEST_RUN)
+        return -_CLOCKS <= self.first_seen - self.time <= _CLOCKS + taken
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,7 +80,8 @@ def choose_backup(
 
     Args:
         backups: in any order.
-        identifier: the start of an id, or ``latest``.
+        identifier: the start of an id, or ``latest``. That is never a backup whose time cannot be right, if there is
+            another.
         wanted: what else must hold; ``latest`` without a host means ``this_host``.
         this_host: name of this host.
 
@@ -124,7 +125,7 @@ def _latest(backups: Sequence[Backup], wanted: BackupFilter, this_host: str) -> 
             f"the latest backup of host {host!r} could be one of several names: {_some(names, limit=None)}",
             hint="give the name of the backup, or its id",
         )
-    return max(found, key=lambda backup: (backup.time, backup.id))
+    return max(found, key=lambda backup: (backup.plausible, backup.time, backup.id))
 
 
 def absolute_path(path: str | bytes, roots: Sequence[str]) -> bytes:

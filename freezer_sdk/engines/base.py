@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -25,6 +26,7 @@ from freezer_sdk.model import (
     VerifyResult,
 )
 from freezer_sdk.modes.base import Protected
+from freezer_sdk.retention_model import ForgottenBackup, Hold, RetentionState
 from freezer_sdk.storages.base import Reader, Storage
 from freezer_sdk.streams.cancel import CancelToken
 
@@ -36,6 +38,7 @@ class EngineCapabilities:
     Attributes:
         copies: its repositories take copies (:meth:`Repository.copy`), can be made like another one, and a restore
             from them falls over to others.
+        retention: :meth:`Repository.retention`.
     """
 
     levels: bool = False
@@ -43,6 +46,7 @@ class EngineCapabilities:
     keys: bool = False
     streams: bool = False
     copies: bool = False
+    retention: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,74 @@ class Context:
 
     events: EventHandler = lambda event: None
     cancel: CancelToken = field(default_factory=CancelToken)
+
+
+class RetentionService(Protocol):
+    """Forgetting by rules, holds, and bringing back. What the rules are is no affair of an engine."""
+
+    def state(self) -> RetentionState:
+        """What there is, and what is known of it.
+
+        Raises:
+            AccessDenied, StorageError.
+        """
+
+    def forget(self, backups: Mapping[str, str]) -> None:
+        """Hides backups, and leaves their space to maintenance.
+
+        Args:
+            backups: full ids, with the reason for each.
+
+        Raises:
+            BackupNotFound, AccessDenied, StorageError.
+            PolicyRefusal: one is held.
+        """
+
+    def hold(self, backup: str, *, reason: str, until: datetime | None) -> Hold:
+        """Forbids to forget a backup.
+
+        Args:
+            backup: full id.
+            until: with a zone; ``None``: until it is released.
+
+        Raises:
+            BackupNotFound, AccessDenied, StorageError.
+        """
+
+    def release(self, backup: str) -> Sequence[Hold]:
+        """Ends all holds of a backup that are in force, and gives them.
+
+        Args:
+            backup: full id.
+
+        Raises:
+            AccessDenied, StorageError.
+        """
+
+    def holds(self) -> Sequence[Hold]:
+        """All holds in force, the oldest first.
+
+        Raises:
+            AccessDenied, StorageError.
+        """
+
+    def forgotten(self) -> Sequence[ForgottenBackup]:
+        """Backups that can be brought back, the oldest first.
+
+        Raises:
+            AccessDenied, StorageError.
+        """
+
+    def undelete(self, backup: str, context: Context) -> Backup:
+        """Brings a forgotten backup back; it may have another id then.
+
+        Args:
+            backup: full id.
+
+        Raises:
+            BackupNotFound: there is nothing left of it.
+            IntegrityError, AccessDenied, LeaseLost, StorageError, Cancelled.
+        """
 
 
 class Repository(Protocol):
@@ -166,8 +238,12 @@ class Repository(Protocol):
         """Hides backups and leaves their space to maintenance.
 
         Raises:
-            BackupNotFound, PolicyRefusal, StorageError.
+            BackupNotFound, StorageError.
+            PolicyRefusal: one is held.
         """
+
+    def retention(self) -> RetentionService:
+        """What retention needs of the repository. Only called with the capability ``retention``."""
 
     def close(self) -> None:
         """Releases what is held; the storage stays open."""
