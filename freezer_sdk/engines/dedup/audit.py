@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 
 from freezer_sdk.engines.dedup import config as configs
-from freezer_sdk.engines.dedup import control, deletion, documents, lease, records, slots
+from freezer_sdk.engines.dedup import control, deletion, documents, holds, lease, records, slots
 from freezer_sdk.engines.dedup.keyring import KeyRing, Role
 from freezer_sdk.engines.dedup.layout import BACKUPS, INDEX, META, PACKS
 from freezer_sdk.errors import FreezerError, IntegrityError, ObjectNotFound, UnsupportedFormat
@@ -14,7 +14,7 @@ from freezer_sdk.model import Problem
 from freezer_sdk.storages.base import ObjectInfo, Storage
 
 RESERVE = "reserve/"
-_CONTROL = (lease.PREFIX, deletion.MARKS, deletion.SWEEPS, deletion.FORGOTTEN, records.PREFIX)
+_CONTROL = (lease.PREFIX, deletion.MARKS, deletion.SWEEPS, deletion.FORGOTTEN, holds.PREFIX, records.PREFIX)
 _ELSEWHERE = (PACKS, META, INDEX, BACKUPS, RESERVE)
 
 
@@ -87,6 +87,8 @@ def _controlled(storage: Storage, keys: KeyRing, info: ObjectInfo) -> Iterator[P
 def _kind_of(name: str) -> tuple[str, Role]:
     if name.startswith(lease.PREFIX):
         return lease.CLOSED_KIND if name.endswith("/closed") else lease.KIND, Role.WRITER
+    if name.startswith(holds.PREFIX):
+        return holds.kind_of(name), Role.MAINTAINER
     if name.startswith(deletion.SWEEPS):
         return deletion.ANNOUNCEMENT if "/announced-" in name else deletion.DECISION, Role.MAINTAINER
     if name.startswith(records.PREFIX):

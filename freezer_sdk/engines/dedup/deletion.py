@@ -107,14 +107,30 @@ class Sweeps:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tombstone:
+    """A backup that a maintainer has forgotten.
+
+    Attributes:
+        backup: its id.
+        created: by the maintainer's clock.
+    """
+
+    backup: str
+    reason: str
+    created: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tombstones:
     """Backups that a maintainer has forgotten.
 
     Attributes:
         ids: of backups, 32 hexadecimal digits.
+        tombstones: the same with all that they say, as far as it can be read.
     """
 
     ids: frozenset[str]
+    tombstones: tuple[Tombstone, ...]
     problems: tuple[Problem, ...]
 
 
@@ -188,15 +204,17 @@ def read_tombstones(storage: Storage, keys: KeyRing) -> Tombstones:
         StorageError.
     """
     problems: list[Problem] = []
-    ids = set()
+    ids, tombstones = set[str](), list[Tombstone]()
     names = (info for info in storage.list(FORGOTTEN) if _TOMBSTONE.match(info.name))
     for found in open_all(storage, keys, names, kind=lambda _name: TOMBSTONE, role=Role.MAINTAINER, problems=problems):
         with Reported(found.info.name, problems):
             backup = found.fields.text("backup")
             if backup != found.info.name.removeprefix(FORGOTTEN):
                 found.fields.fail("backup")
-            ids.add(backup)
-    return Tombstones(ids=frozenset(ids), problems=tuple(problems))
+            ids.add(backup)  # whatever else it says
+            reason, created = found.fields.text("reason"), parse_time(found.fields, "created")
+            tombstones.append(Tombstone(backup=backup, reason=reason, created=created))
+    return Tombstones(ids=frozenset(ids), tombstones=tuple(tombstones), problems=tuple(problems))
 
 
 def forgotten(storage: Storage, keys: KeyRing) -> frozenset[str]:
