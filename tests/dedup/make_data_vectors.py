@@ -62,11 +62,14 @@ class Sealed:
             self.frames.append(bytes(plain))
         digest, parts = pack.finish(keys)
         self.rows, self.stored, self.name = pack.rows, b"".join(parts), pack_name(Kind.DATA, digest)
-        packs = {Kind.DATA: PackRows(Kind.DATA, digest, len(self.stored), pack.rows)}
+        packs = {Kind.DATA: PackRows(Kind.DATA, digest, len(self.stored), pack.rows, keys.slot_id)}
         meta = [blob_id(keys.meta_hash_key(), blob) for blob in (b"one", b"two")]
         rows = [SegmentRow(1000, meta, [3, 3])]
-        packs[Kind.META] = PackRows(Kind.META, hashlib.sha256(b"a pack of meta blobs").digest(), 0, rows)
-        self.index = encode_index(keys, [section_of(kind, [packs[kind]]) for kind in Kind], ZSTD)
+        packs[Kind.META] = PackRows(
+            Kind.META, hashlib.sha256(b"a pack of meta blobs").digest(), 0, rows, bytes(range(16))
+        )
+        self.index = encode_index(keys, [section_of(kind, [packs[kind]], keys.slot_id) for kind in Kind], ZSTD)
+        self.packs = packs
         self.places = {kind: _places(pack) for kind, pack in packs.items()}
 
     def vectors(self) -> dict[str, object]:
@@ -102,6 +105,7 @@ class Sealed:
             },
             "index": {
                 "name": index_name(hashlib.sha256(self.index).digest()),
+                "writers": {pack.digest.hex(): pack.writer.hex() for pack in self.packs.values()},
                 "data": self.places[Kind.DATA],
                 "meta": self.places[Kind.META],
                 "stored": self.index.hex(),
@@ -262,7 +266,7 @@ class Example:
             what = "the lease, closed" if name.endswith("/closed") else holds[name.partition("/")[0]]
             lines.append(f"{name}\n    {len(data)} bytes: {what}")
         stored = self.named("meta/")[1]
-        rows, _used = read_table(self.keys, Kind.META, stored)
+        rows = read_table(self.keys, Kind.META, stored).rows
         roots, inside = (self.blobs.meta(blob) for blob in (rows[0].ids[1], rows[0].ids[0]))
         return {
             "objects": "\n".join(lines),

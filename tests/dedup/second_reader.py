@@ -391,16 +391,29 @@ class Repository:
 
     def index(self, data: bytes) -> dict[int, dict[bytes, Place]]:
         """Places by kind and id."""
+        return {DATA: {}, META: {}} | {kind: read_section(kind, body) for kind, body in self.sections(data)}
+
+    def writers(self, data: bytes) -> dict[str, str]:
+        """The slot that wrote each pack of an index."""
+        found = {}
+        for _kind, body in self.sections(data):
+            section = inflate_section(body)
+            (packs,) = struct.unpack_from("<I", section)
+            for number in range(packs):
+                at = 12 + 32 * packs + 16 * number
+                found[section[12 + 32 * number : 44 + 32 * number].hex()] = section[at : at + 16].hex()
+        return found
+
+    def sections(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """Kind and content of the boxes of an index."""
         magic, version, zero, *lengths = struct.unpack_from("<4sB3sII", data)
         need((magic, version, zero) == (b"FZIX", 0, bytes(3)), "not an index")
         need(len(data) == 16 + sum(lengths), "an index's length")
-        found: dict[int, dict[bytes, Place]] = {DATA: {}, META: {}}
         at = 16
         for kind, box_kind, length in ((META, 4, lengths[0]), (DATA, 3, lengths[1])):
             if length:
-                found[kind] = read_section(kind, self.box(box_kind, data[at : at + length]))
+                yield kind, self.box(box_kind, data[at : at + length])
             at += length
-        return found
 
     def blob(self, kind: int, blob: bytes) -> bytes:
         if self._places is None:
@@ -587,13 +600,17 @@ def inflate(decoder: Any, data: bytes, size: int) -> bytes:
     return plain
 
 
-def read_section(kind: int, body: bytes) -> dict[bytes, Place]:
+def inflate_section(body: bytes) -> bytes:
     (size,) = struct.unpack_from("<I", body)
     need(size <= 256 * MIB, "an index section is too large")
-    data = inflate(zstd.ZstdDecompressor(), body[4:], size)
+    return inflate(zstd.ZstdDecompressor(), body[4:], size)
+
+
+def read_section(kind: int, body: bytes) -> dict[bytes, Place]:
+    data = inflate_section(body)
     packs, segments, blobs = struct.unpack_from("<III", data)
-    need(size == 12 + 36 * packs + 4 * segments + 44 * blobs, "an index section does not add up")
-    numbers = memoryview(data[12 + 32 * packs : 12 + 36 * packs + 4 * segments])
+    need(len(data) == 12 + 52 * packs + 4 * segments + 44 * blobs, "an index section does not add up")
+    numbers = memoryview(data[12 + 48 * packs : 12 + 52 * packs + 4 * segments])
     words = [word for (word,) in struct.iter_unpack("<I", numbers)]
     where, next_segment = [], packs
     for number in range(packs):
@@ -604,7 +621,7 @@ def read_section(kind: int, body: bytes) -> dict[bytes, Place]:
             offset += stored
         next_segment += words[number]
     need(len(where) == segments, "an index section's segments")
-    at = 12 + 36 * packs + 4 * segments
+    at = 12 + 52 * packs + 4 * segments
     ids = [data[at + 32 * n : at + 32 * n + 32] for n in range(blobs)]
     need(ids == sorted(ids), "an index section is not sorted")
     columns = struct.unpack_from(f"<{3 * blobs}I", data, at + 32 * blobs)

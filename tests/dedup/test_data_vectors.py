@@ -116,9 +116,10 @@ def test_pack(ring: KeyRing, second: second_reader.Repository) -> None:
     wanted = [
         (row["stored"], [(bytes.fromhex(blob), length) for blob, length in row["blobs"]]) for row in vector["segments"]
     ]
-    rows, used = read_table(ring, Kind.DATA, data)
+    rows, used, writer = read_table(ring, Kind.DATA, data)
     assert [(row.stored, list(zip(row.ids, row.lengths, strict=True))) for row in rows] == wanted
     assert sum(row.stored for row in rows) + used == len(data)
+    assert writer == ring.slot_id
     table = second.table(DATA, data)
     assert [(row.stored, row.blobs) for row in table] == wanted
     assert second.salvage(data) == table
@@ -130,7 +131,8 @@ def test_pack(ring: KeyRing, second: second_reader.Repository) -> None:
 def test_box(ring: KeyRing, second: second_reader.Repository) -> None:
     vector, data = VECTORS["box"], stored("box")
     body = bytes.fromhex(vector["body"])
-    assert open_box(ring, vector["kind"], data) == second.box(vector["kind"], data) == body
+    assert open_box(ring, vector["kind"], data) == (ring.slot_id, body)
+    assert second.box(vector["kind"], data) == body
     assert encode_table(decode_table(body)) == body
 
 
@@ -150,6 +152,13 @@ def test_index(ring: KeyRing, second: second_reader.Repository) -> None:
             name, *others = found[kind][bytes.fromhex(blob)]
             assert name == f"{kind.prefix}{pack[:2]}/{pack}"
             assert others == numbers
+    writers = {
+        pack.hex(): writer.hex()
+        for section in index.sections
+        for pack, writer in zip(section.packs, section.writers, strict=True)
+    }
+    assert writers == second.writers(data) == vector["writers"]
+    assert {section.signer for section in index.sections} == {ring.slot_id}
 
 
 def test_content(ring: KeyRing) -> None:

@@ -37,10 +37,15 @@ from freezer_sdk.storages.memory import MemoryStorage
 from freezer_sdk.streams.cancel import CancelToken
 
 ZSTD = ZstdCompressor()
+ME = bytes(range(16))
 
 
 def compressors(name: str) -> Compressor:
     return {"zstd": ZSTD, "none": NoCompressor()}[name]
+
+
+def everybody(_slot: bytes) -> bool:
+    return True
 
 
 def make_pack(keys: KeyRing, contents: list[list[bytes]]) -> tuple[OpenPack, bytes, bytes]:
@@ -60,7 +65,8 @@ def make_pack(keys: KeyRing, contents: list[list[bytes]]) -> tuple[OpenPack, byt
 def test_pack_round_trip(keys: KeyRing) -> None:
     contents = [[b"a", b"bb" * 1000], [os.urandom(5000)], [b"c" * 100_000, b"d"]]
     pack, _digest, data = make_pack(keys, contents)
-    rows, used = read_table(keys, Kind.DATA, data[-4096:])
+    rows, used, writer = read_table(keys, Kind.DATA, data[-4096:])
+    assert writer == keys.slot_id
     assert [row.stored for row in rows] == [row.stored for row in pack.rows]
     assert sum(row.stored for row in rows) + used == len(data)
     offset = 0
@@ -83,7 +89,7 @@ def open_sections(keys: KeyRing, data: bytes) -> None:
 
 def test_every_flipped_byte_of_a_pack_is_noticed(keys: KeyRing) -> None:
     _pack, _digest, data = make_pack(keys, [[b"one", b"two"], [b"three"]])
-    rows, _used = read_table(keys, Kind.DATA, data)
+    rows = read_table(keys, Kind.DATA, data).rows
     bounds = [0]
     for row in rows:
         bounds.append(bounds[-1] + row.stored)
@@ -99,7 +105,7 @@ def test_segment_of_another_repository_is_refused(keys: KeyRing) -> None:
 
     other = create_repository(MemoryStorage(), password="correct horse")
     _pack, _digest, data = make_pack(keys, [[b"one"]])
-    rows, _used = read_table(keys, Kind.DATA, data)
+    rows = read_table(keys, Kind.DATA, data).rows
     with pytest.raises(IntegrityError):
         segment.open_segment(data[: rows[0].stored], other, compressors)
     with pytest.raises(IntegrityError):
@@ -178,10 +184,10 @@ def rows_of(rng: random.Random, count: int) -> list[SegmentRow]:
 @pytest.mark.parametrize("segments", [1, 10, 300])
 def test_index_finds_every_blob(keys: KeyRing, segments: int) -> None:
     rng = random.Random(segments)
-    packs = [PackRows(kind, rng.randbytes(32), 0, rows_of(rng, segments)) for kind in Kind for _ in range(3)]
-    data = encode_index(keys, [section_of(kind, [p for p in packs if p.kind is kind]) for kind in Kind], ZSTD)
+    packs = [PackRows(kind, rng.randbytes(32), 0, rows_of(rng, segments), ME) for kind in Kind for _ in range(3)]
+    data = encode_index(keys, [section_of(kind, [p for p in packs if p.kind is kind], ME) for kind in Kind], ZSTD)
     parts = index_parts(data[: HEADER.size], len(data))
-    index = BlobIndex()
+    index = BlobIndex(trusts=everybody)
     for kind, (offset, length) in parts.items():
         index.add(decode_section(keys, kind, data[offset : offset + length], ZSTD))
     for pack in packs:
@@ -209,8 +215,8 @@ def test_a_table_beyond_the_limits_is_refused(row: SegmentRow) -> None:
 
 def test_an_index_with_a_segment_beyond_the_limits_is_refused(keys: KeyRing) -> None:
     for stored, allowed in ((segment.MAX_STORED, True), (segment.MAX_STORED + 1, False)):
-        packs = [PackRows(Kind.DATA, bytes(32), 0, [SegmentRow(stored, [bytes(32)], [1])])]
-        data = encode_index(keys, [section_of(Kind.DATA, packs)], ZSTD)
+        packs = [PackRows(Kind.DATA, bytes(32), 0, [SegmentRow(stored, [bytes(32)], [1])], ME)]
+        data = encode_index(keys, [section_of(Kind.DATA, packs, ME)], ZSTD)
         if allowed:
             open_sections(keys, data)
             continue
@@ -220,8 +226,8 @@ def test_an_index_with_a_segment_beyond_the_limits_is_refused(keys: KeyRing) -> 
 
 def test_every_flipped_byte_of_an_index_is_noticed(keys: KeyRing) -> None:
     rng = random.Random(7)
-    packs = [PackRows(Kind.META, rng.randbytes(32), 0, rows_of(rng, 1))]
-    data = encode_index(keys, [section_of(Kind.META, packs)], ZSTD)
+    packs = [PackRows(Kind.META, rng.randbytes(32), 0, rows_of(rng, 1), ME)]
+    data = encode_index(keys, [section_of(Kind.META, packs, ME)], ZSTD)
     for at in range(0, len(data), 1 if len(data) < 4000 else 7):
         bad = bytearray(data)
         bad[at] ^= 1
@@ -232,12 +238,12 @@ def test_every_flipped_byte_of_an_index_is_noticed(keys: KeyRing) -> None:
 def test_a_blob_in_a_condemned_pack_is_not_reused_but_still_found() -> None:
     rng = random.Random(1)
     shared, only = rng.randbytes(32), rng.randbytes(32)
-    good = PackRows(Kind.DATA, rng.randbytes(32), 0, [SegmentRow(10, [shared], [5])])
-    bad = PackRows(Kind.DATA, rng.randbytes(32), 0, [SegmentRow(10, [shared, only], [5, 5])])
+    good = PackRows(Kind.DATA, rng.randbytes(32), 0, [SegmentRow(10, [shared], [5])], ME)
+    bad = PackRows(Kind.DATA, rng.randbytes(32), 0, [SegmentRow(10, [shared, only], [5, 5])], ME)
     for order in ([good, bad], [bad, good]):
-        index = BlobIndex(frozenset({bad.digest}))
+        index = BlobIndex(frozenset({bad.digest}), trusts=everybody)
         for pack in order:
-            index.add(section_of(Kind.DATA, [pack]))
+            index.add(section_of(Kind.DATA, [pack], ME))
         place = index.find(Kind.DATA, shared)
         assert place is not None
         assert place.pack == good.digest
@@ -249,7 +255,7 @@ def test_a_blob_in_a_condemned_pack_is_not_reused_but_still_found() -> None:
 def test_writer_stores_each_blob_once_and_names_packs_by_content(storage: MemoryStorage, keys: KeyRing) -> None:
     import hashlib
 
-    index = BlobIndex()
+    index = BlobIndex(trusts=keys.trusts)
     writer = BlobWriter(
         Handle(storage, keys, Settings(pack_size=1 << 20), compressors),
         index,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from itertools import groupby
+from operator import attrgetter
 
 from freezer_sdk.engines.dedup import lease
 from freezer_sdk.engines.dedup.documents import read_range
@@ -27,33 +29,48 @@ def unclosed_leases(storage: Storage) -> set[str]:
 
 
 def adopt_orphans(
-    storage: Storage, keys: KeyRing, index: BlobIndex, *, kinds: Iterable[Kind] = tuple(Kind)
+    storage: Storage, keys: KeyRing, index: BlobIndex, *, kinds: Iterable[Kind] = tuple(Kind), search: bool = False
 ) -> list[PackRows]:
     """Adds packs that are stored and in no index to ``index``; damaged ones and condemned ones are left alone.
+
+    They count as vouched for by who signed their tables.
+
+    Args:
+        search: something is to be found, whatever it takes: also packs that only untrusted slots have indexed are read.
 
     Raises:
         StorageError.
     """
     adopted = []
     for kind in kinds:
-        known = index.packs(kind) | index.condemned
+        known: Collection[bytes] = index.packs(kind, trusted=search) | index.condemned
         found = []
         for info in storage.list(kind.prefix):
             digest = digest_of(info.name)
             if digest is None or digest in known:
                 continue
             try:
-                found.append(PackRows(kind, digest, info.size, read_pack_table(storage, keys, kind, info)))
+                found.append(read_pack(storage, keys, kind, info))
             except (IntegrityError, ObjectNotFound):
                 continue
-        if found:
-            index.add(section_of(kind, found))
-            adopted += found
+        found.sort(key=attrgetter("writer"))
+        for writer, packs in groupby(found, key=attrgetter("writer")):
+            index.add(section_of(kind, list(packs), writer))
+        adopted += found
     return adopted
 
 
 def read_pack_table(storage: Storage, keys: KeyRing, kind: Kind, info: ObjectInfo) -> list[SegmentRow]:
-    """The table at the end of a stored pack, which must account for every byte before it.
+    """The segments of :func:`read_pack`.
+
+    Raises:
+        IntegrityError: damaged or forged; StorageError.
+    """
+    return list(read_pack(storage, keys, kind, info).rows)
+
+
+def read_pack(storage: Storage, keys: KeyRing, kind: Kind, info: ObjectInfo) -> PackRows:
+    """What the table at the end of a stored pack says; it must account for every byte before it.
 
     Raises:
         IntegrityError: damaged or forged; StorageError.
@@ -62,7 +79,7 @@ def read_pack_table(storage: Storage, keys: KeyRing, kind: Kind, info: ObjectInf
     need = table_tail(kind, tail)
     if need > len(tail):
         tail = read_range(storage, info.name, offset=-need)
-    rows, used = read_table(keys, kind, tail)
-    if sum(row.stored for row in rows) + used != info.size:
+    table = read_table(keys, kind, tail)
+    if sum(row.stored for row in table.rows) + table.size != info.size:
         raise IntegrityError(f"{info.name}: its table does not account for all of it")
-    return rows
+    return PackRows(kind, digest_of(info.name) or b"", info.size, table.rows, table.writer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from freezer_sdk.crypto.aead import TAG_SIZE, Aead
 from freezer_sdk.crypto.hashing import blob_id
@@ -21,6 +21,13 @@ HEADER = struct.Struct("<4sBBHII32s")
 
 _DOMAIN = b"freezer-sdk/0/box\0"
 _SIGNED = 16 + 64
+
+
+class Opened(NamedTuple):
+    """A table, and the slot that signed it (16 bytes)."""
+
+    signer: bytes
+    body: bytes
 
 
 class BoxKeys(Protocol):
@@ -81,8 +88,8 @@ def box_size(data: Buffer) -> int:
     return HEADER.size + int(length)
 
 
-def open_box(keys: BoxKeys, kind: int, data: Buffer) -> bytes:
-    """The body of a table that a known writer signed.
+def open_box(keys: BoxKeys, kind: int, data: Buffer) -> Opened:
+    """The body of a table that a known writer signed, and who that was.
 
     Raises:
         IntegrityError: damaged, forged, of another kind, or signed by nobody who may.
@@ -96,7 +103,8 @@ def open_box(keys: BoxKeys, kind: int, data: Buffer) -> bytes:
         raise IntegrityError("a table is of another kind than its place asks for")
     context = _DOMAIN + bytes((kind,))
     key = hkdf(keys.index_key(epoch), salt=salt, info=context + keys.repository_id)
-    plain = bytes(Aead(key).open(0, view[HEADER.size :], context + keys.repository_id + head))
-    body = plain[_SIGNED:]
-    keys.check(plain[:16], context, body, plain[16:_SIGNED], role=Role.WRITER, epoch=epoch)
-    return body
+    plain = Aead(key).open(0, view[HEADER.size :], context + keys.repository_id + head)
+    signer, signature, body = bytes(plain[:16]), bytes(plain[16:_SIGNED]), bytes(memoryview(plain)[_SIGNED:])
+    del plain  # it may be large, and checking takes as much again
+    keys.check(signer, context, body, signature, role=Role.WRITER, epoch=epoch)
+    return Opened(signer, body)

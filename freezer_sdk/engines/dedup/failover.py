@@ -58,7 +58,7 @@ def alike_reader(handle: Handle, others: Sequence[Standby], note: Report) -> Fal
     """Reads a repository, and those of the others where content has the same names in its place."""
     key = handle.keys.data_hash_key()
     alike = [place.handle for place in others if place.handle.keys.data_hash_key() == key]
-    return FallbackReader(handle, [BlobReader(each, BlobIndex()) for each in alike], note)
+    return FallbackReader(handle, [BlobReader(each, BlobIndex(trusts=each.keys.trusts)) for each in alike], note)
 
 
 class Failover:

@@ -28,7 +28,7 @@ class FallbackReader(BlobReader):
     """
 
     def __init__(self, handle: Handle, others: Sequence[BlobReader], note: Callable[[Problem], None]) -> None:
-        super().__init__(handle, BlobIndex())
+        super().__init__(handle, BlobIndex(trusts=handle.keys.trusts))
         self._others, self._note = list(others), note
         self._homes: dict[bytes, BlobReader] = {}  # packs of others that were planned to be read
         self._noted: set[str] = set()

@@ -17,6 +17,8 @@ from freezer_sdk.storages.base import Storage
 def distrust_lost_packs(storage: Storage, index: BlobIndex) -> list[str]:
     """Compares the listing of packs with the index; what is missing or too short is not reused any more.
 
+    Only packs that a backup may rely upon are looked for: what untrusted slots claim raises no alarm.
+
     Args:
         index: loaded whole; a pack that only the listing lacks is not lost.
 
@@ -28,7 +30,7 @@ def distrust_lost_packs(storage: Storage, index: BlobIndex) -> list[str]:
     """
     lost = []
     for kind in Kind:
-        ends = index.ends(kind)
+        ends = index.ends(kind, trusted=True)
         sizes = {digest: info.size for info in storage.list(kind.prefix) if (digest := digest_of(info.name))}
         suspects = sorted(pack for pack in ends.keys() - index.condemned if sizes.get(pack, -1) <= ends[pack])
         there = find_packs(storage, kind, suspects)
@@ -50,9 +52,13 @@ def is_whole(root: Content, blobs: BlobReader) -> bool:
     """
     index = blobs.index
     stack = [root]
+    seen: set[bytes] = set()
     try:
         while stack:
             for page_id in content_ids(stack.pop(), blobs.meta):
+                if page_id in seen:
+                    continue
+                seen.add(page_id)
                 if not index.reusable(Kind.META, page_id):
                     return False
                 page = Page(blobs.meta(page_id))

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from mmap import mmap
+from typing import NamedTuple
 
 from freezer_sdk.crypto.aead import TAG_SIZE
 from freezer_sdk.crypto.kdf import hkdf
@@ -34,6 +35,20 @@ class SegmentRow:
     stored: int
     ids: Sequence[bytes]
     lengths: Sequence[int]
+
+
+class Table(NamedTuple):
+    """The table of a stored pack.
+
+    Attributes:
+        rows: its segments in order.
+        size: bytes that table and trailer take.
+        writer: the slot that signed it, 16 bytes.
+    """
+
+    rows: list[SegmentRow]
+    size: int
+    writer: bytes
 
 
 class OpenPack:
@@ -111,7 +126,8 @@ def decode_table(body: bytes) -> list[SegmentRow]:
     except struct.error:
         raise IntegrityError("a pack's table is damaged") from None
     largest = max(heads[::2], default=0), max(heads[1::2], default=0), max(lengths, default=0)
-    if any(found > most for found, most in zip(largest, _LIMITS, strict=True)):
+    smallest = min(heads[::2], default=1), min(heads[1::2], default=1), min(lengths, default=1)
+    if any(found > most for found, most in zip(largest, _LIMITS, strict=True)) or not all(smallest):
         raise IntegrityError("a pack's table is out of bounds")
     at += 4 * total
     rows = []
@@ -123,8 +139,8 @@ def decode_table(body: bytes) -> list[SegmentRow]:
     return rows
 
 
-def read_table(keys: BoxKeys, kind: Kind, tail: Buffer) -> tuple[list[SegmentRow], int]:
-    """The table at the end of a pack, and how many bytes table and trailer take.
+def read_table(keys: BoxKeys, kind: Kind, tail: Buffer) -> Table:
+    """The table at the end of a pack.
 
     Args:
         tail: the last bytes of the object; :func:`table_tail` tells how many are needed.
@@ -136,7 +152,8 @@ def read_table(keys: BoxKeys, kind: Kind, tail: Buffer) -> tuple[list[SegmentRow
     if need > len(tail):
         raise IntegrityError("a pack is shorter than its table")
     box = memoryview(tail)[len(tail) - need : len(tail) - TRAILER.size]
-    return decode_table(open_box(keys, TABLE_BOX[kind], box)), need
+    opened = open_box(keys, TABLE_BOX[kind], box)
+    return Table(decode_table(opened.body), need, opened.signer)
 
 
 def table_tail(kind: Kind, tail: Buffer) -> int:
@@ -153,4 +170,4 @@ def table_tail(kind: Kind, tail: Buffer) -> int:
     return int(length) + TRAILER.size
 
 
-__all__ = ["OpenPack", "SegmentRow", "box_size", "decode_table", "encode_table", "read_table", "table_tail"]
+__all__ = ["OpenPack", "SegmentRow", "Table", "box_size", "decode_table", "encode_table", "read_table", "table_tail"]

@@ -17,6 +17,7 @@ from freezer_sdk.engines.dedup.unlisted import find_object, named_indexes, warn
 from freezer_sdk.errors import IntegrityError, ObjectNotFound
 
 _CACHED = 12  # open segments kept: about their number in MiB of memory
+_CACHED_BYTES = 32 << 20  # of their content: some repositories have larger segments than others
 
 
 class IndexLoader:
@@ -119,9 +120,8 @@ class BlobReader:
                 self._searched_indexes.add(kind)
                 self._loader.load_named(self.index, kind, named_indexes(self._handle))
             place = self.index.find(kind, blob)
-            if place is None and kind not in self._searched_packs:
-                self._searched_packs.add(kind)
-                self.rebuilt += adopt_orphans(self._storage, self._keys, self.index, kinds=(kind,))
+            if place is None:
+                self._search_packs(kind)
                 place = self.index.find(kind, blob)
             return place
 
@@ -133,7 +133,7 @@ class BlobReader:
         """
         place = self.index.find(kind, blob) if kind in self._asked else None
         if place is not None:
-            return place
+            return self._undisputed(kind, blob, place)
         with self._lock:
             self.load_index(kind)
             place = self.index.find(kind, blob)
@@ -146,6 +146,16 @@ class BlobReader:
             raise IntegrityError(
                 f"a blob is in no index: {blob.hex()[:16]}", hint="freezer backup verify lists what is damaged"
             )
+        return self._undisputed(kind, blob, place)
+
+    def _undisputed(self, kind: Kind, blob: bytes, place: Place) -> Place:
+        """The same place, unless untrusted slots contradict each other: then the content decides."""
+        for other in self.index.disputed(kind, blob):
+            try:
+                self._get(kind, blob, other)
+            except IntegrityError:
+                continue
+            return other
         return place
 
     def get(self, kind: Kind, blob: bytes) -> bytes:
@@ -158,7 +168,7 @@ class BlobReader:
         try:
             return self._get(kind, blob, place)
         except IntegrityError as error:
-            self.index.distrust(place.pack)
+            self.index.failed(kind, blob, place)
             return self.elsewhere(kind, blob, place, error)
 
     def elsewhere(self, kind: Kind, blob: bytes, failed: Place, error: IntegrityError) -> bytes:
@@ -170,15 +180,27 @@ class BlobReader:
         Raises:
             IntegrityError: no place is whole; StorageError.
         """
-        with self._lock:
-            self.load_index(kind, again=True)
-            places = [place for place in self.index.places(kind, blob) if place != failed]
-        for place in places:
-            try:
-                return self._get(kind, blob, place)
-            except IntegrityError:
-                continue
+        tried = {failed}
+        for look in (self._load_again, self._search_packs):
+            with self._lock:
+                look(kind)
+                places = [place for place in self.index.places(kind, blob) if place not in tried]
+            for place in places:
+                tried.add(place)
+                try:
+                    return self._get(kind, blob, place)
+                except IntegrityError:
+                    continue
         raise error
+
+    def _load_again(self, kind: Kind) -> None:
+        self.load_index(kind, again=True)
+
+    def _search_packs(self, kind: Kind) -> None:
+        """Reads the tables of packs that no trusted slot has indexed, once."""
+        if kind not in self._searched_packs:
+            self._searched_packs.add(kind)
+            self.rebuilt += adopt_orphans(self._storage, self._keys, self.index, kinds=(kind,), search=True)
 
     def _get(self, kind: Kind, blob: bytes, place: Place) -> bytes:
         with self._lock:
@@ -189,8 +211,9 @@ class BlobReader:
             found = self.segment(place)
             with self._lock:
                 self._cache[place.pack, place.offset] = found
-                while len(self._cache) > _CACHED:
-                    self._cache.popitem(last=False)
+                kept = sum(len(each.raw) for each in self._cache.values())
+                while len(self._cache) > _CACHED or (kept > _CACHED_BYTES and len(self._cache) > 1):
+                    kept -= len(self._cache.popitem(last=False)[1].raw)
         data = found.blob(place.start, place.length)
         self.check(kind, blob, data, place)
         return data

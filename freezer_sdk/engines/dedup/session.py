@@ -112,7 +112,8 @@ class WriteSession:
         for problem in warnings:
             self._problem(problem)
         # a mark may be damaged, or gone as the last trace of what it condemned: the decisions say it again
-        index = BlobIndex(marks.condemned.union(*(decision.condemned for decision in sweeps.decisions)))
+        condemned = marks.condemned.union(*(decision.condemned for decision in sweeps.decisions))
+        index = BlobIndex(condemned, trusts=self._keys.trusts)
         self.reader = BlobReader(self._handle, index)
 
     def lost_packs(self, parent: Commit | None) -> bool:

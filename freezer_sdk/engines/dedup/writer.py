@@ -256,7 +256,7 @@ class BlobWriter:
             if len(pack.memory) == self._settings.pack_size + self._slack:
                 self._memory.append(pack.memory)
                 self._lock.notify_all()
-            self._stored.append(PackRows(pack.kind, digest, size, pack.rows))
+            self._stored.append(PackRows(pack.kind, digest, size, pack.rows, self._keys.slot_id))
             self._stored_bytes += size
             self._stored_blobs += sum(len(row.ids) for row in pack.rows)
             self.added_bytes += size
@@ -268,8 +268,11 @@ class BlobWriter:
         if not stored or self._dry_run:
             return
         barrier()
+        signer = self._keys.slot_id
         sections = [
-            section_of(kind, packs) for kind in Kind if (packs := [pack for pack in stored if pack.kind is kind])
+            section_of(kind, packs, signer)
+            for kind in Kind
+            if (packs := [pack for pack in stored if pack.kind is kind])
         ]
         data = encode_index(self._keys, sections, self._index_compressor)
         name = index_name(hashlib.sha256(data).digest())
