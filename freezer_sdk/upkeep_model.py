@@ -76,7 +76,7 @@ class CheckResult:
         packs_left, bytes_left: were to be read, and time ran out.
         blobs, bytes_read: of what was read.
         oldest: when the pack was read whole whose last reading is the longest ago; ``None``: one never was.
-        leases: how many are ``open``, ``stale`` (open and older than the grace time) and ``closed``.
+        leases: how many are ``open``, ``dead`` and ``closed``; see :class:`LeaseStatus`.
         marks: how many ``marks`` there are, how many ``packs`` they condemn, and the newest ``generation``.
         duration: seconds.
     """
@@ -183,12 +183,15 @@ class PruneOptions:
             it are written anew until no more than this is left.
         max_rewrite: bytes of needed content that may be written anew in one run; ``None``: no limit.
         old_keys: also write anew what is encrypted with keys of an earlier epoch.
+        forget_missing: give up backups whose records are gone from the storage though nobody has forgotten them;
+            otherwise nothing is deleted while there are any.
     """
 
     dry_run: bool = False
     max_waste: float = 0.05
     max_rewrite: int | None = None
     old_keys: bool = False
+    forget_missing: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,6 +71,7 @@ class Decision:
     Attributes:
         condemned: ids of the packs that it deletes.
         alive, released: names of commit objects that it saw and keeps; and of those that it lets go.
+        stored: by the storage's clock.
     """
 
     name: str
@@ -78,6 +79,20 @@ class Decision:
     condemned: frozenset[bytes]
     alive: frozenset[str]
     released: frozenset[str]
+    stored: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Announcement:
+    """That a sweep begins.
+
+    Attributes:
+        stored: by the storage's clock.
+    """
+
+    name: str
+    generation: int
+    stored: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +104,7 @@ class Sweeps:
     """
 
     generation: int
-    announced: frozenset[int]
+    announcements: tuple[Announcement, ...]
     decisions: tuple[Decision, ...]
     problems: tuple[Problem, ...]
 
@@ -169,7 +184,7 @@ def read_sweeps(storage: Storage, keys: KeyRing) -> Sweeps:
         StorageError.
     """
     problems: list[Problem] = []
-    announced: set[int] = set()
+    announced = []
     decisions = []
     names = (info for info in storage.list(SWEEPS) if _SWEEP.match(info.name))
     for found in open_all(storage, keys, names, kind=_sweep_kind, role=Role.MAINTAINER, problems=problems):
@@ -178,7 +193,9 @@ def read_sweeps(storage: Storage, keys: KeyRing) -> Sweeps:
             if generation != int(found.info.name.split("/")[1]):
                 found.fields.fail("generation")
             if _sweep_kind(found.info.name) == ANNOUNCEMENT:
-                announced.add(generation)
+                announced.append(
+                    Announcement(name=found.info.name, generation=generation, stored=found.info.modified)
+                )
                 continue
             decisions.append(
                 Decision(
@@ -187,11 +204,12 @@ def read_sweeps(storage: Storage, keys: KeyRing) -> Sweeps:
                     condemned=_packs(found.fields, "condemned"),
                     alive=frozenset(found.fields.texts("alive")),
                     released=frozenset(found.fields.texts("released")),
+                    stored=found.info.modified,
                 )
             )
     return Sweeps(
-        generation=max([0, *announced, *(decision.generation for decision in decisions)]),
-        announced=frozenset(announced),
+        generation=max([0, *(each.generation for each in announced), *(each.generation for each in decisions)]),
+        announcements=tuple(sorted(announced, key=lambda each: (each.generation, each.name))),
         decisions=tuple(sorted(decisions, key=lambda decision: (decision.generation, decision.name))),
         problems=tuple(problems),
     )

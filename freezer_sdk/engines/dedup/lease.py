@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +26,8 @@ KIND: Final = "lease"
 CLOSED_KIND: Final = "lease-closed"
 PREFIX: Final = "leases/"
 NAME: Final = re.compile(r"leases/([0-9a-f]{32})/(\d{8}|closed)\Z")
+MAINTENANCE: Final = "maintenance"
+"""In place of the name of a commit object: its holder makes no backup, but maintains the repository."""
 
 _REFRESHES: Final = 8  # in a grace time
 
@@ -40,13 +44,23 @@ class Lease:
 
     Attributes:
         id: 32 hexadecimal digits.
-        backup: name of the commit object that its holder is going to write.
+        backup: name of the commit object that its holder is going to write, or :data:`MAINTENANCE`.
+        opened: when it was first stored, by the storage's clock.
     """
 
-    def __init__(self, storage: Storage, keys: KeyRing, backup: str, *, clock: Callable[[], float] = boottime) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        keys: KeyRing,
+        backup: str,
+        *,
+        clock: Callable[[], float] = boottime,
+        every: float = math.inf,
+    ) -> None:
         self._storage, self._keys, self._clock = storage, keys, clock
         self.id, self.backup = secrets.token_hex(16), backup
         self._grace = keys.config.shortest_grace.total_seconds()
+        self._every = min(every, self._grace / _REFRESHES)
         self._lock = threading.Lock()
         self._number = 0
         self._closed = False
@@ -54,21 +68,31 @@ class Lease:
         self._stored_at = datetime.min.replace(tzinfo=UTC)
         self._due = 0.0
         self._put()
+        self.opened = self._stored_at
 
     @classmethod
-    def create(cls, storage: Storage, keys: KeyRing, backup: str, *, clock: Callable[[], float] = boottime) -> Self:
+    def create(
+        cls,
+        storage: Storage,
+        keys: KeyRing,
+        backup: str,
+        *,
+        clock: Callable[[], float] = boottime,
+        every: float = math.inf,
+    ) -> Self:
         """Stores a new lease. Only what is read after this may be relied on.
 
         Args:
-            backup: name of the commit object to be.
+            backup: name of the commit object to be, or :data:`MAINTENANCE`.
             clock: seconds, for the lease's age.
+            every: seconds after which it is refreshed; an eighth of the grace time at most.
 
         Raises:
             AccessDenied: the slot may not write.
             StorageError.
         """
         keys.require_role(Role.WRITER)
-        return cls(storage, keys, backup, clock=clock)
+        return cls(storage, keys, backup, clock=clock, every=every)
 
     def keep(self) -> None:
         """Refreshes the lease when it is time to; cheap otherwise. To be called often.
@@ -149,13 +173,14 @@ class Lease:
             "lease": self.id,
             "number": self._number,
             "backup": self.backup,
+            "host": socket.gethostname()[:255],
             "created": time_text(datetime.now(UTC)),
         }
         before = self._clock()
         info = self._storage.put(name, [control.seal(self._keys, KIND, name, document, secrecy="index")])
         self._number += 1
         self._refreshed, self._stored_at = before, info.modified
-        self._due = before + self._grace / _REFRESHES
+        self._due = before + self._every
 
     def _age(self) -> float:
         return self._clock() - self._refreshed
@@ -177,12 +202,15 @@ class LeaseState:
 
     Attributes:
         slot, backup: ``None`` when the lease cannot be read: it still counts until it is old.
-        refreshed: by the storage's clock.
+        host: as the holder says; empty: not known.
+        opened, refreshed: by the storage's clock.
     """
 
     id: str
     slot: bytes | None
     backup: str | None
+    host: str
+    opened: datetime
     refreshed: datetime
     closed: bool
 
@@ -202,29 +230,37 @@ def read_leases(storage: Storage, keys: KeyRing) -> Leases:
         StorageError.
     """
     problems: list[Problem] = []
+    first: dict[str, ObjectInfo] = {}
     newest: dict[str, ObjectInfo] = {}
     closed: dict[str, ObjectInfo] = {}
     for info in storage.list(PREFIX):
         match = NAME.match(info.name)
-        if match:
-            (closed if match[2] == "closed" else newest)[match[1]] = info  # the listing is sorted: the last is newest
+        if match and match[2] == "closed":
+            closed[match[1]] = info
+        elif match:  # the listing is sorted: the last is newest
+            first.setdefault(match[1], info)
+            newest[match[1]] = info
     states = []
-    infos = [*newest.values(), *closed.values()]
+    infos = list({info.name: info for infos in (first, newest, closed) for info in infos.values()}.values())
     found = {
         item.info.name: item
         for item in open_all(storage, keys, infos, kind=_lease_kind, role=Role.WRITER, problems=problems)
     }
     for lease_id, info in newest.items():
-        item = found.get(info.name)
+        # the signer of the first object holds the lease: anybody can put further ones under its id
+        item = found.get(first[lease_id].name) or found.get(info.name)
         end = found.get(closed[lease_id].name) if lease_id in closed else None
-        backup = None
+        backup, host = None, ""
         with Reported(info.name, problems):
             backup = None if item is None else item.fields.text("backup")
+            host = "" if item is None or not item.fields.rest().get("host") else item.fields.text("host")
         states.append(
             LeaseState(
                 id=lease_id,
                 slot=None if item is None else item.signer,
                 backup=backup,
+                host=host,
+                opened=first[lease_id].modified,
                 refreshed=info.modified,
                 closed=item is not None and end is not None and end.signer == item.signer,
             )

@@ -32,6 +32,12 @@ OPTIONS = (
         help="Folder of the local cache of indexes and directories, for storages across a network; - for none",
     ),
     Option(name="cache_size", type="size", default=1 << 30, help="Bytes that the local cache may take"),
+    Option(
+        name="reserve",
+        type="size",
+        default=8 << 20,
+        help="Bytes that are kept in the storage, to be freed when it is full so that deleting can begin; 0 for none",
+    ),
 )
 
 
@@ -46,6 +52,7 @@ class Settings:
     threads: int | None = None
     cache: str | None = None
     cache_size: int = 1 << 30
+    reserve: int = 8 << 20
 
     def __post_init__(self) -> None:
         if not 1 << 20 <= self.pack_size <= 256 << 20:
@@ -54,3 +61,5 @@ class Settings:
             raise ConfigurationError("queue_size must be 1M at least")
         if self.threads is not None and self.threads < 1:
             raise ConfigurationError("threads must be 1 at least")
+        if not 0 <= self.reserve <= 1 << 30:
+            raise ConfigurationError("reserve must lie between 0 and 1G")

@@ -1,0 +1,1 @@
+"""Maintenance of a repository while writers are at work (repository-format, "Maintenance")."""

@@ -1,0 +1,162 @@
+"""The reserve: space that is freed first when the storage is full, so that deleting can begin at all."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any, Final
+
+from freezer_sdk.errors import ConfigurationError, StorageError, StorageFull
+from freezer_sdk.model import Buffer
+from freezer_sdk.storages.base import Capabilities, ObjectInfo, Reader, Storage, Traffic, Upload
+
+PREFIX: Final = "reserve/"
+_NAME: Final = re.compile(r"reserve/\d{8}\Z")
+_FIRST: Final = PREFIX + f"{0:08d}"
+_log = logging.getLogger("freezer_sdk")
+
+
+def make_reserve(storage: Storage, size: int) -> bool:
+    """Takes the reserve, unless there is one of any size; whether it is there now.
+
+    Its bytes are random, so that no storage can keep them in less space, and mean nothing.
+
+    Args:
+        size: bytes; 0: none is wanted.
+
+    Raises:
+        StorageError: but not because the storage is full.
+    """
+    if not size or any(_NAME.match(info.name) for info in storage.list(PREFIX)):
+        return True
+    try:
+        storage.put(_FIRST, [os.urandom(size)])
+    except StorageFull:
+        return False
+    return True
+
+
+def free_reserve(storage: Storage) -> bool:
+    """Gives the reserve's space back; whether there was any.
+
+    Raises:
+        StorageError.
+    """
+    names = [info.name for info in storage.list(PREFIX) if _NAME.match(info.name)]
+    storage.delete_many(names)
+    return bool(names)
+
+
+class SpareStorage(Storage):
+    """Another storage, whose reserve is freed when it is full: the put that failed is tried again, once.
+
+    Args:
+        storage: does the work; not closed by this one.
+
+    Attributes:
+        freed: the reserve had to be freed.
+    """
+
+    name = "spare"
+    api_version = 1
+    summary = "another storage, with a reserve"
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.freed = False
+
+    def restore(self, size: int) -> None:
+        """Takes the reserve again; a storage that is still full, or fails, is only reported.
+
+        Args:
+            size: bytes; 0: none is wanted.
+        """
+        try:
+            if not make_reserve(self._storage, size):
+                _log.warning("%s is still full: a reserve of %d bytes could not be made", self.location, size)
+        except StorageError as error:
+            _log.warning("the reserve could not be made: %s", error)
+
+    @classmethod
+    def parse_url(cls, url: str) -> dict[str, Any]:
+        """There is no URL for it.
+
+        Raises:
+            ConfigurationError: always.
+        """
+        raise ConfigurationError("a storage with a reserve is made around another one, not from a URL")
+
+    @property
+    def location(self) -> str:
+        """That of the storage that does the work."""
+        return self._storage.location
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Those of the storage that does the work."""
+        return self._storage.capabilities
+
+    @property
+    def max_parallel(self) -> int:
+        """That of the storage that does the work."""
+        return self._storage.max_parallel
+
+    @property
+    def traffic(self) -> Traffic:
+        """That of the storage that does the work."""
+        return self._storage.traffic
+
+    @traffic.setter
+    def traffic(self, traffic: Traffic) -> None:
+        self._storage.traffic = traffic
+
+    def put(self, name: str, buffers: Sequence[Buffer], *, if_absent: bool = False) -> ObjectInfo:
+        """See :meth:`Storage.put`."""
+        try:
+            return self._storage.put(name, buffers, if_absent=if_absent)
+        except StorageFull:
+            if self.freed or not free_reserve(self._storage):
+                raise
+            self.freed = True
+            _log.warning("%s is full: its reserve is used", self.location)
+        return self._storage.put(name, buffers, if_absent=if_absent)
+
+    def upload(self, name: str) -> AbstractContextManager[Upload]:
+        """See :meth:`Storage.upload`."""
+        return self._storage.upload(name)
+
+    def get(self, name: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        """See :meth:`Storage.get`."""
+        return self._storage.get(name, offset=offset, length=length)
+
+    def open(self, name: str) -> AbstractContextManager[Reader]:
+        """See :meth:`Storage.open`."""
+        return self._storage.open(name)
+
+    def stat(self, name: str) -> ObjectInfo:
+        """See :meth:`Storage.stat`."""
+        return self._storage.stat(name)
+
+    def list(self, prefix: str = "", *, delimiter: str | None = None) -> Iterator[ObjectInfo]:
+        """See :meth:`Storage.list`."""
+        return self._storage.list(prefix, delimiter=delimiter)
+
+    def delete(self, name: str) -> None:
+        """See :meth:`Storage.delete`."""
+        self._storage.delete(name)
+
+    def delete_many(self, names: Iterable[str]) -> None:
+        """See :meth:`Storage.delete_many`."""
+        self._storage.delete_many(names)
+
+    def flush(self) -> None:
+        """See :meth:`Storage.flush`."""
+        self._storage.flush()
+
+    def now(self) -> datetime:
+        """See :meth:`Storage.now`."""
+        return self._storage.now()
