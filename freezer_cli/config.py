@@ -44,7 +44,8 @@ class ShowConfig(ListCommand):
             rows.append(_row(f"storage-options.{name}", _masked(profile, name), title))
         for name, value in parse_assignments(settings.options.storage_option).items():
             rows.append(_row(f"storage-options.{name}", value, "--storage-option"))
-        for table, values in (("engine-options", profile.engine_options), ("backup", profile.backup)):
+        tables = {"engine-options": profile.engine_options, "backup": profile.backup, "retention": profile.retention}
+        for table, values in tables.items():
             rows += [_row(f"{table}.{name}", value, title) for name, value in values.items()]
         rows += [_row(f"backup.{name}", value, title) for name, value in profile.mode_options.items()]
         return _SETTINGS, rows
@@ -69,6 +70,7 @@ class CheckConfig(ListCommand):
         for profile in config.profiles.values():
             findings += [_finding("error", message) for message in _wrong_options(profile)]
             findings += [_finding("error", message) for message in _wrong_group(profile, config)]
+            findings += [_finding("error", message) for message in _wrong_retention(profile)]
             if config.exposed and _holds_secrets(profile, profile.storage_options):
                 findings.append(
                     _finding("warning", f"profile {profile.name} holds secrets and others can read the file: chmod 600")
@@ -115,6 +117,16 @@ def _wrong_group(profile: Profile, config: ConfigFile) -> list[str]:
         elif not member.storages:
             wrong.append(f"profile {profile.name}: profile {name!r} of its group names no storage")
     return wrong
+
+
+def _wrong_retention(profile: Profile) -> list[str]:
+    from freezer_cli.backup.policy_options import policy_from
+
+    try:
+        policy_from(argparse.Namespace(), profile.retention, profile=profile.name)
+    except ConfigurationError as error:
+        return [str(error)]
+    return []
 
 
 def _wrong_options(profile: Profile) -> list[str]:

@@ -47,6 +47,13 @@ exclude = ["*.tmp", "/home/*/.cache"]           # any option of the mode may sta
 # nice = 10
 # ionice = "idle"
 
+[profiles.default.retention]                    # rules of `freezer backup forget`
+keep-daily = 7
+keep-weekly = 5
+keep-monthly = 12
+# keep-within = "14d"
+# keep-tag = ["release"]
+
 # [profiles.offsite]
 # storage = "local:/mnt/usb/backups"
 
@@ -68,6 +75,7 @@ _PROFILE: Mapping[str, type | tuple[type, ...]] = {
     "storage-options": dict,
     "engine-options": dict,
     "backup": dict,
+    "retention": dict,
 }
 _BACKUP: Mapping[str, type | tuple[type, ...]] = {
     "paths": (str, list),
@@ -78,6 +86,16 @@ _BACKUP: Mapping[str, type | tuple[type, ...]] = {
     "mode": str,
     "nice": int,
     "ionice": str,
+}
+_PERIODS = ("hourly", "daily", "weekly", "monthly", "yearly")
+_RETENTION: Mapping[str, type | tuple[type, ...]] = {
+    **{f"keep-{name}": int for name in ("last", *_PERIODS)},
+    **{f"keep-{name}": str for name in ("within", *(f"within-{name}" for name in _PERIODS))},
+    "keep-tag": (str, list),
+    "older-than": str,
+    "group-by": (str, list),
+    "floor": str,
+    "max-share": (str, int),
 }
 
 
@@ -90,6 +108,7 @@ class Profile:
         group: names of profiles whose storages are meant, in place of storages of its own.
         backup: defaults of ``backup create`` that every mode has, by key of the file.
         mode_options: the rest of the ``backup`` table, names in snake_case.
+        retention: rules of ``backup forget``, by key of the file.
     """
 
     name: str
@@ -106,6 +125,7 @@ class Profile:
     engine_options: Mapping[str, Any] = field(default_factory=dict)
     backup: Mapping[str, Any] = field(default_factory=dict)
     mode_options: Mapping[str, Any] = field(default_factory=dict)
+    retention: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +221,9 @@ def _profile(name: str, table: Any, wrong: list[str]) -> Profile:
     backup = table.get("backup", {})
     backup = backup if _is_table(backup) else {}
     _check({key: value for key, value in backup.items() if key in _BACKUP}, _BACKUP, f"{where}.backup", wrong)
+    retention = table.get("retention", {})
+    retention = retention if _is_table(retention) else {}
+    _check(retention, _RETENTION, f"{where}.retention", wrong)
     command = table.get("password-command")
     return Profile(
         name=name,
@@ -217,6 +240,7 @@ def _profile(name: str, table: Any, wrong: list[str]) -> Profile:
         engine_options=snake_keys(table.get("engine-options", {})),
         backup={key: value for key, value in backup.items() if key in _BACKUP},
         mode_options=snake_keys({key: value for key, value in backup.items() if key not in _BACKUP}),
+        retention=retention,
     )
 
 

@@ -91,9 +91,11 @@ def backup_document(backup: Backup) -> Document:
         "username": plain(backup.username),
         "machine_id": plain(backup.machine_id),
         "program": plain(backup.program),
-        "parent": backup.parent,
+        "parent": plain(backup.parent),
         "level": backup.level,
         "dry_run": backup.dry_run,
+        "first_seen": None if backup.first_seen is None else backup.first_seen.isoformat(),
+        "plausible": backup.plausible,
     }
 
 

@@ -56,6 +56,8 @@ _MORE = (
     Column("parent", "Parent"),
     Column("level", "Level"),
     Column("dry_run", "Dry run", lambda value: "yes" if value else "no"),
+    Column("first_seen", "First seen", human_iso),
+    Column("plausible", "Time plausible", lambda value: "yes" if value else "NO"),
 )
 
 BACKUP = (Column("id", "ID"), *LISTED[1:], *_MORE)
