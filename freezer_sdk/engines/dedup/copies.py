@@ -47,3 +47,23 @@ def _whole(storage: Storage, keys: KeyRing, name: str) -> bytes | None:
         return raw if ours and slots.name_of(raw) == plain else None
     except (IntegrityError, UnsupportedFormat):
         return None
+
+
+def broken_copies(storage: Storage, keys: KeyRing) -> dict[str, bytes]:
+    """Configurations and slots that are damaged or missing in one of their two places, and what belongs there.
+
+    Only what is whole in the other place counts, and the configuration in force, which is known.
+
+    Raises:
+        StorageError.
+    """
+    current, found = configs.name_of(keys.config.number), dict[str, bytes]()
+    names = {info.name for prefix in (configs.PREFIX, slots.PREFIX, configs.COPIES) for info in storage.list(prefix)}
+    plain_names = {name.removeprefix(configs.COPIES) for name in names}
+    for plain in sorted({name for name in plain_names if configs.number_of(name) or slots.is_name(name)} | {current}):
+        places = (plain, configs.twin_of(plain))
+        whole = {name: raw for name in places if (raw := _whole(storage, keys, name)) is not None}
+        right = keys.signed_config.raw if plain == current else next(iter(whole.values()), None)
+        if right is not None:
+            found |= {name: right for name in places if whole.get(name) != right}
+    return found

@@ -41,6 +41,11 @@ class IndexLoader:
         damaged = self._load(index, kind, listed)
         return adopt_orphans(self._storage, self._keys, index, kinds=(kind,)) if damaged else []
 
+    def know(self, names: Iterable[str]) -> None:
+        """These are loaded, or of no use."""
+        for known in self._loaded.values():
+            known.update(names)
+
     def load_named(self, index: BlobIndex, kind: Kind, names: Iterable[str]) -> None:
         """Adds those that are there, whether they are listed or not.
 
@@ -108,6 +113,12 @@ class BlobReader:
             if again or kind not in self._asked:
                 self.rebuilt += self._loader.load(self.index, kind)
                 self._asked.add(kind)
+
+    def loaded(self, names: Iterable[str]) -> None:
+        """The index was filled from all that is listed; of these objects nothing more is to be had."""
+        with self._lock:
+            self._asked = set(Kind)
+            self._loader.know(names)
 
     def search(self, kind: Kind, blob: bytes) -> Place | None:
         """Looks for a blob beyond the listed indexes, once: a listing may have been cut short, an index lost.

@@ -13,6 +13,7 @@ from freezer_sdk.engines.dedup.adopt import adopt_orphans, unclosed_leases
 from freezer_sdk.engines.dedup.catalog import COMMIT, Catalog
 from freezer_sdk.engines.dedup.commit import Commit, encode_commit
 from freezer_sdk.engines.dedup.copies import complete_copies
+from freezer_sdk.engines.dedup.damage import damaged_packs
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.index import BlobIndex, PackRows
 from freezer_sdk.engines.dedup.keyring import Role
@@ -63,6 +64,7 @@ class WriteSession:
         self.catalog = catalog or Catalog(handle)
         self.generation = 0
         self._set_back = False
+        self._damaged: frozenset[bytes] = frozenset()
         self._lease: protocol.Lease | None = None
 
     def __enter__(self) -> Self:
@@ -98,6 +100,11 @@ class WriteSession:
         """Id of the lease; empty when nothing is written."""
         return "" if self._lease is None else self._lease.id
 
+    @property
+    def damage_known(self) -> bool:
+        """Whether maintenance has found packs damaged that are still there."""
+        return bool(self._damaged)
+
     def look(self) -> None:
         """Reads marks and sweeps. Backups are listed after this, indexes are loaded after that.
 
@@ -113,14 +120,15 @@ class WriteSession:
             self._problem(problem)
         # a mark may be damaged, or gone as the last trace of what it condemned: the decisions say it again
         condemned = marks.condemned.union(*(decision.condemned for decision in sweeps.decisions))
-        index = BlobIndex(condemned, trusts=self._keys.trusts)
+        self._damaged = damaged_packs(self._storage, self._keys)
+        index = BlobIndex(condemned | self._damaged, trusts=self._keys.trusts)
         self.reader = BlobReader(self._handle, index)
 
     def lost_packs(self, parent: Commit | None) -> bool:
         """Are the packs there that the index names? What is not is not relied upon.
 
         Returns:
-            Whether the parent needs one that is not there.
+            Whether the parent needs one that is not there, or that is known to be damaged.
 
         Raises:
             StorageError.
@@ -134,7 +142,7 @@ class WriteSession:
         if len(lost) > _MOST_NAMED:
             message = f"{len(lost) - _MOST_NAMED} more packs are missing or cut short"
             self._problem(Problem(path="", kind="lost", message=message, fatal=False))
-        return bool(lost) and parent is not None and not is_whole(parent.root, self.reader)
+        return bool(lost or self._damaged) and parent is not None and not is_whole(parent.root, self.reader)
 
     def write(self) -> BlobWriter:
         """Begins to write.
