@@ -29,6 +29,7 @@ from freezer_sdk.modes.base import Protected
 from freezer_sdk.retention_model import ForgottenBackup, Hold, RetentionState
 from freezer_sdk.storages.base import Reader, Storage
 from freezer_sdk.streams.cancel import CancelToken
+from freezer_sdk.upkeep_model import LeaseInfo, PruneOptions, PruneResult
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +40,7 @@ class EngineCapabilities:
         copies: its repositories take copies (:meth:`Repository.copy`), can be made like another one, and a restore
             from them falls over to others.
         retention: :meth:`Repository.retention`.
+        prune: :meth:`Repository.maintenance`.
     """
 
     levels: bool = False
@@ -127,6 +129,34 @@ class RetentionService(Protocol):
         Raises:
             BackupNotFound: there is nothing left of it.
             IntegrityError, AccessDenied, LeaseLost, StorageError, Cancelled.
+        """
+
+
+class MaintenanceService(Protocol):
+    """What a repository needs now and then; see :class:`freezer_sdk.maintenance.Maintenance`."""
+
+    def prune(self, options: PruneOptions, context: Context) -> PruneResult:
+        """Frees what no backup needs, while others are at work.
+
+        Raises:
+            RepositoryLocked, IntegrityError, AccessDenied, StorageError, RepositoryError, Cancelled.
+        """
+
+    def leases(self) -> Sequence[LeaseInfo]:
+        """Who is at work, or died at it.
+
+        Raises:
+            StorageError.
+        """
+
+    def unlock(self, leases: Sequence[str]) -> Sequence[LeaseInfo]:
+        """Removes leases of those who have ended or died.
+
+        Args:
+            leases: ids, or their beginnings; none: all such leases.
+
+        Raises:
+            RepositoryLocked, ConfigurationError, AccessDenied, StorageError.
         """
 
 
@@ -244,6 +274,9 @@ class Repository(Protocol):
 
     def retention(self) -> RetentionService:
         """What retention needs of the repository. Only called with the capability ``retention``."""
+
+    def maintenance(self) -> MaintenanceService:
+        """Pruning and what goes with it. Only called with the capability ``prune``."""
 
     def close(self) -> None:
         """Releases what is held; the storage stays open."""
