@@ -70,6 +70,7 @@ MAX_BLOB = 16 * MIB
 MAX_CONTENT = 32 * MIB  # of a segment, before compression
 MAX_CIPHERTEXT = 36 * MIB
 MAX_BOX = 256 * MIB
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # what recovery keys are written in
 MAX_FOLDERS = 4000  # folders in folders
 CACHE = 96 * MIB  # decrypted segments that are kept
 DATA, META = 1, 2
@@ -539,16 +540,16 @@ class Opening:
         known = re.findall(r'"slot":"([0-9a-f]{32})"', "".join(config.payload.decode() for config in self.configs))
         slots = sorted(closed or self.slots, key=lambda slot: (slot["slot"] not in known, slot["order"]))
         refused = []
-        for form in password_forms(password()) if closed else [b""]:
-            for slot in slots:
-                try:
-                    secret = self._unwrap(slot, form)
-                except Damage:
-                    continue
-                try:
-                    return self._keys(slot, secret, encrypted=bool(closed))
-                except Damage as error:
-                    refused.append(f"slot {slot['slot']}: {error}")
+        typed = password_bytes(password()) if closed else b""
+        for slot in slots:
+            try:
+                secret = self._unwrap(slot, typed)
+            except Damage:
+                continue
+            try:
+                return self._keys(slot, secret, encrypted=bool(closed))
+            except Damage as error:
+                refused.append(f"slot {slot['slot']}: {error}")
         if refused:
             raise Stop("\n".join(["the password is right, but its slot cannot be used:", *refused, *self.notes]), 13)
         raise Stop("\n".join([*self.notes, "wrong password" if closed else "the open slot is damaged"]), 12)
@@ -635,10 +636,24 @@ class Opening:
         return None
 
 
-def password_forms(text: str) -> list[bytes]:
-    """What a typed password may mean, the likeliest first."""
+def password_bytes(text: str) -> bytes:
+    """What a typed password, or recovery key, stands for."""
+    plain = "".join(text.split()).replace("-", "").upper().translate(str.maketrans("OIL", "011"))
+    if len(plain) == 48 and set(plain) <= set(CROCKFORD):
+        wrong = []
+        for line in range(4):
+            eight, check = plain[12 * line : 12 * line + 8], plain[12 * line + 8 : 12 * line + 12]
+            digest = hashlib.sha256(LABEL + b"recovery-key\0" + bytes([line]) + eight.encode()).digest()
+            bits = int.from_bytes(digest[:3], "big") >> 4
+            if check != "".join(CROCKFORD[bits >> shift & 31] for shift in (15, 10, 5, 0)):
+                wrong.append(str(line + 1))
+        if not wrong:
+            return plain.encode()
+        if len(wrong) < 3:
+            raise Stop(f"the recovery key has a typing error in line {' and line '.join(wrong)}", 12)
+    text = text.partition("\n")[0].rstrip("\r")
     spaced = "".join(" " if unicodedata.category(c) == "Zs" else c for c in text)
-    return [unicodedata.normalize("NFC", spaced).encode("utf-8", "surrogateescape")]
+    return unicodedata.normalize("NFC", spaced).encode("utf-8", "surrogateescape")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1545,7 +1560,7 @@ def ask_password(options: argparse.Namespace) -> tuple[Callable[[], str], bool]:
     text = os.environ.get("FREEZER_PASSWORD", "")
     if options.password_file:
         with open(options.password_file, encoding="utf-8") as file:
-            text = file.readline(MIB).rstrip("\r\n")
+            text = file.read(MIB)
 
     def ask() -> str:
         try:
@@ -1573,7 +1588,9 @@ def arguments() -> argparse.ArgumentParser:
         if run is command_verify:
             command.add_argument("--read-data", action="store_true", help="read and check every byte")
         command.add_argument("--forgotten", action="store_true", help="also backups that are forgotten, void or forged")
-        command.add_argument("--password-file", metavar="FILE", help="its first line is the password")
+        command.add_argument(
+            "--password-file", metavar="FILE", help="its first line is the password, or all of it a recovery key"
+        )
     return parser
 
 
