@@ -14,9 +14,11 @@ from typing import Final
 
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.dedup import protocol
+from freezer_sdk.engines.dedup.damage import damaged_packs
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.keyring import Role
 from freezer_sdk.engines.dedup.lease import boottime
+from freezer_sdk.engines.dedup.losses import read_losses
 from freezer_sdk.engines.dedup.upkeep.claim import Claim, Wait
 from freezer_sdk.engines.dedup.upkeep.epochs import packs_of_earlier_epochs
 from freezer_sdk.engines.dedup.upkeep.holdings import FixedReader, Holdings, read_holdings
@@ -146,8 +148,12 @@ class Prune:
         self._holdings = read_holdings(self._handle, condemned, self._since, tick=self._keep)
         self._problems += self._holdings.problems
         self._reader = FixedReader(self._handle, self._holdings.index)
-        rank = ranking(self._holdings.present, due=self._due.packs, marked=condemned)
-        usage = Usage(self._reader, self._holdings.index, rank, trusts=keys.trusts, tick=self._keep)
+        damaged = damaged_packs(self._storage, keys)
+        for pack in damaged:
+            self._holdings.index.distrust(pack)  # what is copied elsewhere must not count as stored because of it
+        rank = ranking(self._holdings.present, due=self._due.packs, marked=condemned, damaged=damaged)
+        lost = read_losses(self._storage, keys).blobs
+        usage = Usage(self._reader, self._holdings.index, rank, trusts=keys.trusts, tick=self._keep, lost=lost)
         for commit in self._living.commits.values():
             usage.add(commit)
         for commit in self._living.forged.values():

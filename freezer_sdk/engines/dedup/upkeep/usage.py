@@ -27,7 +27,9 @@ UNTRUSTED: Final = 2
 """Said by a slot, or stored by one, whose word is not taken for it."""
 MARKED: Final = 3
 """In a mark that is not due yet."""
-ABSENT: Final = 4
+DAMAGED: Final = 4
+"""The pack is known to be damaged: it counts only for what lies nowhere else."""
+ABSENT: Final = 5
 """The pack is not there, or too short."""
 
 Rank = Callable[[Kind, bytes, int, bool], int]
@@ -68,6 +70,7 @@ class Usage:
         blobs: reads pages.
         index: all of it is loaded; nothing is added while this is used.
         rank: see :data:`Rank`.
+        lost: file contents that a repair has found gone for good: they need no place, and nothing hangs on them.
         trusts: whether a slot's word is taken.
         tick: called often.
     """
@@ -80,9 +83,10 @@ class Usage:
         *,
         trusts: Callable[[bytes], bool],
         tick: Callable[[], None],
+        lost: Collection[bytes] = (),
     ) -> None:
         index.settle()
-        self._blobs, self._index, self._tick = blobs, index, tick
+        self._blobs, self._index, self._tick, self._lost = blobs, index, tick, lost
         self._ranks: dict[Section, bytes] = {}
         self._marks: dict[Section, bytearray] = {}
         for kind in Kind:
@@ -180,6 +184,8 @@ class Usage:
                 best, found = rank, (section, row)
                 if rank == GOOD:
                     break
+        if found is None and kind is Kind.DATA and blob in self._lost:
+            return False
         if found is None:
             raise IntegrityError(
                 f"a blob that it needs is nowhere: {blob.hex()[:16]}",
@@ -195,7 +201,11 @@ class Usage:
 
 
 def ranking(
-    present: Callable[[Kind, bytes, int], bool], *, due: Collection[bytes] = (), marked: Collection[bytes] = ()
+    present: Callable[[Kind, bytes, int], bool],
+    *,
+    due: Collection[bytes] = (),
+    marked: Collection[bytes] = (),
+    damaged: Collection[bytes] = (),
 ) -> Rank:
     """The usual rule for places.
 
@@ -203,11 +213,14 @@ def ranking(
         present: whether a pack is there, and longer than so many bytes.
         due: packs that are about to be deleted.
         marked: packs in other marks, and in decisions.
+        damaged: packs that are known to be.
     """
 
     def rank(kind: Kind, pack: bytes, end: int, trusted: bool) -> int:
         if not present(kind, pack, end):
             return ABSENT
+        if pack in damaged:
+            return DAMAGED
         if pack in due and trusted:
             return DUE
         if pack in due or pack in marked:
