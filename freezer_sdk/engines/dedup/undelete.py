@@ -73,12 +73,18 @@ class UndeleteRun:
         keys.require_role(Role.WRITER)
         keys.require_role(Role.MAINTAINER)  # it was a maintainer's decision
         old = find_forgotten(self._catalog, self._id, protocol.read_sweeps(handle.storage, keys))
-        new_id = self._free_id()
-        if isinstance(new_id, Backup):
-            return new_id
-        name = backup_name(old.backup.time, new_id)
+        while True:
+            new_id = self._free_id(old)
+            if isinstance(new_id, Backup):
+                return new_id
+            try:
+                return self._bring_back(backup_name(old.backup.time, new_id), new_id)
+            except ObjectExists:  # somebody else does the same
+                continue
+
+    def _bring_back(self, name: str, new_id: str) -> Backup:
         with WriteSession(
-            handle, self._context, name, given=True, problem=self._problem, catalog=self._catalog
+            self._handle, self._context, name, given=True, problem=self._problem, catalog=self._catalog
         ) as session:
             self._session = session
             session.look()
@@ -86,25 +92,22 @@ class UndeleteRun:
                 commit = self._store(session, new_id)
             except IntegrityError as error:
                 raise self._explained(error, session.generation) from error
-            try:
-                session.commit(commit)
-            except ObjectExists:  # somebody else does the same
-                return self._catalog.find(new_id).backup
+            session.commit(commit)
         return commit.backup
 
-    def _free_id(self) -> str | Backup:
+    def _free_id(self, old: Commit) -> str | Backup:
         """The next id of the chain that nothing has, or the backup that has come back already."""
         forgotten = protocol.forgotten(self._handle.storage, self._handle.keys)
-        taken = {item.id for item in self._catalog.listed(with_forgotten=True)}
         candidate = successor(self._id)
-        while candidate in taken or candidate in forgotten:
+        while True:
             if candidate not in forgotten:
                 try:
                     return self._catalog.find(candidate).backup
                 except BackupNotFound:
-                    pass  # an attempt that does not count
+                    if self._catalog.by_name(backup_name(old.backup.time, candidate)) is None:
+                        return candidate
+                    # an attempt that does not count
             candidate = successor(candidate)
-        return candidate
 
     def _store(self, session: WriteSession, new_id: str) -> Commit:
         """Everything that is needed, out of reach of the next sweep.
