@@ -121,6 +121,13 @@ def test_every_plugin_module_has_its_entry_point(
     assert plugins == {value.partition(":")[0].split(".")[2] for value in values}
 
 
+def test_source_archive_has_what_a_recovery_needs(checkout: Path) -> None:
+    lines = (checkout / "MANIFEST.in").read_text().split()
+    for name in ("tools/freezer_recover.py", "docs/reference/repository-format.md"):
+        assert name in lines
+        assert (checkout / name).is_file()
+
+
 def test_metadata_lie_in_setup_cfg_only(checkout: Path) -> None:
     # with a [project] table setuptools would install no entry points of setup.cfg, and say nothing
     project = tomllib.loads((checkout / "pyproject.toml").read_text())

@@ -13,6 +13,7 @@ LONG_FOR_A_REASON: dict[str, str] = {
     "freezer_sdk/engines/dedup/restore.py": "one restore: what is planned, fetched and written shares one state",
     "freezer_sdk/files/target.py": "every step of a restore below a descriptor, in the order that makes it safe",
     "tests/dedup/second_reader.py": "the whole format by itself: it must need nothing of the program",
+    "tools/freezer_recover.py": "one file by design: it is copied to where nothing else is",
     "tests/files/test_target.py": "one case for each kind of entry, conflict and attack",
     "tests/library/test_group.py": "one case for each way in which one of several repositories can fail",
     "tests/network/test_reliable.py": "one case for each call that can fail, and each way",
