@@ -109,6 +109,8 @@ class BackupRun:
         damaged = False
         if self._options.force_read or not self._ran_today(start, session.catalog):
             damaged = session.lost_packs(parent)
+        if parent is not None and not damaged:
+            damaged = not session.stays(parent)
         writer = self._writer = session.write()
         scan = self._scan = TreeScan(
             writer,

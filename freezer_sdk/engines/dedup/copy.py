@@ -142,6 +142,8 @@ class CopyRun:
             if session.lost_packs(parent):
                 parent = pair = None
             self.sound = not session.lost
+        if parent is not None and not session.stays(parent):
+            parent = pair = None
         writer, source = session.write(), self._source
         settings = self._handle.settings
         threads = min(settings.threads or os.cpu_count() or 2, source.handle.storage.max_parallel)

@@ -45,7 +45,7 @@ def distrust_lost_packs(storage: Storage, index: BlobIndex) -> list[str]:
 
 
 def is_whole(root: Content, blobs: BlobReader) -> bool:
-    """Whether everything that a backup needs has a place outside lost packs.
+    """Whether everything that a backup needs has a place outside packs that are lost or condemned.
 
     Raises:
         StorageError.
@@ -53,19 +53,23 @@ def is_whole(root: Content, blobs: BlobReader) -> bool:
     index = blobs.index
     stack = [root]
     seen: set[bytes] = set()
+
+    def meta(blob: bytes) -> bytes:
+        if not index.reusable(Kind.META, blob):
+            raise IntegrityError("a page or list is lost")
+        return blobs.meta(blob)
+
     try:
         while stack:
-            for page_id in content_ids(stack.pop(), blobs.meta):
+            for page_id in content_ids(stack.pop(), meta):
                 if page_id in seen:
                     continue
                 seen.add(page_id)
-                if not index.reusable(Kind.META, page_id):
-                    return False
-                page = Page(blobs.meta(page_id))
+                page = Page(meta(page_id))
                 for row, content in zip(STAT.iter_unpack(page.stats), page.contents, strict=True):
                     if stat.S_ISDIR(row[0]):
                         stack.append(content)
-                    elif not all(index.reusable(Kind.DATA, blob) for blob in content_ids(content, blobs.meta)):
+                    elif not all(index.reusable(Kind.DATA, blob) for blob in content_ids(content, meta)):
                         return False
     except IntegrityError:
         return False

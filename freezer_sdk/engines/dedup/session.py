@@ -144,6 +144,24 @@ class WriteSession:
             self._problem(Problem(path="", kind="lost", message=message, fatal=False))
         return bool(lost or self._damaged) and parent is not None and not is_whole(parent.root, self.reader)
 
+    def stays(self, parent: Commit) -> bool:
+        """Whether a new backup may refer to whatever an earlier one refers to.
+
+        Who writes under the newest generation uses nothing that a mark condemns, so neither does a parent of this
+        generation. An older one may: no sweep will care for what the new backup takes from it when the parent is
+        forgotten, or made void, before that sweep lists backups.
+
+        Raises:
+            StorageError.
+        """
+        if parent.generation >= self.generation:
+            return True
+        reader = self.reader
+        for kind in Kind:
+            reader.load_index(kind)
+        condemned = reader.index.condemned
+        return all(condemned.isdisjoint(reader.index.packs(kind)) for kind in Kind) or is_whole(parent.root, reader)
+
     def write(self) -> BlobWriter:
         """Begins to write.
 

@@ -1,0 +1,298 @@
+"""Small repositories, and the programs that work on them: what worlds are made of."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from model.actors import Call, Contents, Entries, Failure, Program
+from model.checker import Blob, Checker
+from model.search import State, World
+from model.virtual import Virtual
+
+from freezer_sdk.crypto.kdf import Argon2Params
+from freezer_sdk.engines.base import Context
+from freezer_sdk.engines.dedup.access import create_repository
+from freezer_sdk.engines.dedup.engine import DedupEngine
+from freezer_sdk.engines.dedup.handle import Handle
+from freezer_sdk.engines.dedup.keyring import KeyRing
+from freezer_sdk.engines.dedup.repository import DedupRepository
+from freezer_sdk.engines.dedup.settings import Settings
+from freezer_sdk.engines.dedup.upkeep.service import DedupMaintenance
+from freezer_sdk.files.scan import LocalTree
+from freezer_sdk.model import BackupOptions
+from freezer_sdk.modes.base import Protected, Source, Stream
+from freezer_sdk.storages.base import Capabilities, Storage
+from freezer_sdk.upkeep_model import PruneOptions
+
+GRACE = 3600
+"""Seconds; the shortest that is allowed outside of tests."""
+LONG = GRACE + 60
+CHEAP = Argon2Params(memory=8, time=1, lanes=1)
+CONDITIONAL = Capabilities(conditional_put=True, remote=False)
+PLAIN = Capabilities(conditional_put=False, remote=False)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A run that reported success."""
+
+    backup: str
+
+    def __str__(self) -> str:
+        return f"success, backup {self.backup[:8]}"
+
+
+@dataclass(frozen=True)
+class Done:
+    """Another program that reported success."""
+
+    what: str = "done"
+
+    def __str__(self) -> str:
+        return self.what
+
+
+class Lab:
+    """Makes a repository, lets things happen in it, and builds worlds from there.
+
+    Args:
+        folder: for files that are backed up.
+    """
+
+    def __init__(self, virtual: Virtual, folder: Path) -> None:
+        self.virtual, self.folder = virtual, folder
+        self.contents = Contents(Entries(), {})
+        self.settings = Settings(threads=1, pack_size=1 << 20, queue_size=1 << 20, compression="none", reserve=0)
+        self._compressors = DedupEngine().compressor
+        self.moment = -20 * GRACE
+        self.keys: KeyRing = self.alone(
+            "init", lambda storage: create_repository(storage, password="correct horse", kdf=CHEAP, grace=GRACE)
+        )
+        self.expected: dict[str, Mapping[bytes, bytes]] = {}
+
+    def alone(self, name: str, body: Callable[[Storage], Any]) -> Any:
+        """Lets a program run by itself, an hour and a half after the one before."""
+        program = Program(name, body, virtual=self.virtual, capabilities=CONDITIONAL)
+        self.moment += GRACE + GRACE // 2
+        node, contents = program.root, self.contents
+        while not node.ended:
+            assert node.call is not None
+            contents, answer = contents.do(node.call, self.moment)
+            node = program.next(node, answer, self.moment)
+            if not node.known:
+                program.learn(node, contents, self.moment)
+        self.contents = contents
+        if isinstance(node.result, Failure):
+            raise AssertionError(str(node.result))
+        return node.result
+
+    def together(self, bodies: Mapping[str, Callable[[Storage], Any]], script: Sequence[str]) -> dict[str, Any]:
+        """Lets programs run in turns.
+
+        Args:
+            script: names of programs, each optionally with ``before`` and the beginning of a call: it runs until it
+                asks that; else to its end.
+
+        Returns:
+            What those gave that have ended.
+        """
+        self.moment += GRACE + GRACE // 2
+        programs = {
+            name: Program(f"{name}{self.moment}", body, virtual=self.virtual, capabilities=CONDITIONAL)
+            for name, body in bodies.items()
+        }
+        nodes = {name: program.root for name, program in programs.items()}
+        for line in script:
+            name, _before, until = line.partition(" before ")
+            node, program = nodes[name], programs[name]
+            while True:
+                if not node.known:
+                    program.learn(node, self.contents, self.moment)
+                if node.ended or (until and str(node.call).startswith(until)):
+                    break
+                assert node.call is not None
+                self.contents, answer = self.contents.do(node.call, self.moment)
+                node = program.next(node, answer, self.moment)
+            nodes[name] = node
+        return {name: node.result for name, node in nodes.items() if node.ended}
+
+    def damage(self, prefix: str, part: str) -> None:
+        """Flips a bit in an object whose name has this part."""
+        (name,) = (name for name in self.contents.objects if name.startswith(prefix) and part in name)
+        content = bytearray(self.contents.objects[name].content)
+        content[len(content) // 2] ^= 1
+        self.contents, _ = self.contents.do(Call("put", name, bytes(content), (False,)), self.moment)
+
+    def needs(self, backup: str) -> frozenset[Blob]:
+        """The blobs of a backup."""
+        checker = self.checker()
+        return checker.needs(checker.known(self.contents).visible[backup], self.contents)
+
+    def handle(self, storage: Storage) -> Handle:
+        return Handle(storage, self.keys, self.settings, self._compressors)
+
+    def repository(self, storage: Storage) -> DedupRepository:
+        return DedupRepository(self.handle(storage))
+
+    # -- bodies of programs --------------------------------------------------------------------------------
+
+    def stream(self, name: str, content: bytes) -> Callable[[Storage], Stored]:
+        """A backup of one stream."""
+        self.expected[name] = {b"/data": content}
+        return self._backup(name, lambda: Stream(name="data", open=lambda: _reader(content), size=len(content)))
+
+    def tree(self, name: str, files: Mapping[str, bytes]) -> Callable[[Storage], Stored]:
+        """A backup of a folder; what is there already is left as it is, so that it is found unchanged."""
+        root = self.folder / "tree"
+        for path, content in files.items():
+            place = root / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if not place.exists() or place.read_bytes() != content:
+                place.write_bytes(content)
+        self.expected[name] = {os.fsencode(root / path): content for path, content in files.items()}
+        return self._backup(name, lambda: LocalTree([os.fsencode(root)]))
+
+    def _backup(self, name: str, source: Callable[[], Source]) -> Callable[[Storage], Stored]:
+        def body(storage: Storage) -> Stored:
+            options = BackupOptions(name=name, host="node")
+            protected = Protected(sources=[source()])
+            return Stored(self.repository(storage).backup(protected, options, Context()).id)
+
+        return body
+
+    def forget(self, backup: str) -> Callable[[Storage], Done]:
+        """Forgets a backup."""
+
+        def body(storage: Storage) -> Done:
+            self.repository(storage).forget([backup])
+            return Done("forgotten")
+
+        return body
+
+    def restore(self, backup: str, path: str, content: bytes) -> Callable[[Storage], Done]:
+        """Reads a file of a backup."""
+        name = os.fsencode(self.folder / "tree" / path)
+
+        def body(storage: Storage) -> Done:
+            with self.repository(storage).open(backup, name) as reader:
+                assert reader.read() == content
+            return Done("restored")
+
+        return body
+
+    def prune(self, **options: Any) -> Callable[[Storage], Done]:
+        """Maintenance: sweeps what is due, marks what nobody needs."""
+
+        def body(storage: Storage) -> Done:
+            result = DedupMaintenance(self.handle(storage)).prune(PruneOptions(**options), Context())
+            return Done(f"deleted {result.freed_packs} packs, marked {result.marked_packs}")
+
+        return body
+
+    # -- worlds --------------------------------------------------------------------------------------------
+
+    def world(self, name: str, *actors: Actor, times: Sequence[int], **options: Any) -> World:
+        """What these actors may do with the repository as it is now.
+
+        Args:
+            times: seconds from now at which anything happens.
+            options: see :meth:`_violation`.
+        """
+        begin = self.moment + GRACE + GRACE // 2
+        programs = [
+            Program(
+                actor.name,
+                actor.body,
+                skew=actor.skew,
+                frozen=actor.frozen,
+                virtual=self.virtual,
+                capabilities=actor.capabilities,
+            )
+            for actor in actors
+        ]
+        return World(
+            name=name,
+            contents=self.contents,
+            programs=programs,
+            times=[begin + seconds for seconds in times],
+            starts=[actor.start for actor in actors],
+            violation=Rules(self.checker(options.pop("precious", frozenset())), actors, **options).violation,
+        )
+
+    def checker(self, precious: frozenset[Blob] = frozenset()) -> Checker:
+        return Checker(
+            Handle(_nothing(), self.keys, self.settings, self._compressors), self.expected, precious=precious
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Actor:
+    """A program of a world.
+
+    Attributes:
+        start: number of the point in time from which on it may begin.
+        failures: kinds of errors that it may end with.
+        forgets: ids of backups that it makes forgotten.
+    """
+
+    name: str
+    body: Callable[[Storage], Any]
+    start: int = 0
+    skew: int = 0
+    frozen: bool = False
+    capabilities: Capabilities = CONDITIONAL
+    failures: frozenset[str] = frozenset({"LeaseLost", "RepositoryLocked"})
+    forgets: frozenset[str] = frozenset()
+
+
+@dataclass
+class Rules:
+    """What must hold in every state of a world.
+
+    Args:
+        readers: the shipped reader restores every backup in every state, not only when all programs have ended.
+    """
+
+    checker: Checker
+    actors: Sequence[Actor]
+    readers: bool = False
+    _forgets: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._forgets = frozenset().union(*(actor.forgets for actor in self.actors))
+
+    def violation(self, state: State) -> str | None:
+        """What is wrong, or ``None``."""
+        contents, over = state.contents, True
+        for actor, node in zip(self.actors, state.nodes, strict=True):
+            if not node.ended:
+                over = False
+                continue
+            result = node.result
+            if isinstance(result, Failure) and result.kind not in actor.failures:
+                return f"{actor.name} failed: {result}"
+            if isinstance(result, Stored) and result.backup not in self._forgets:
+                known = self.checker.known(contents)
+                if result.backup not in known.visible:
+                    return f"{actor.name} reported success and its backup does not count"
+        lost = self.checker.lost(contents)
+        if lost is None and (over or self.readers):
+            lost = self.checker.restores(contents)
+        return lost
+
+
+@contextlib.contextmanager
+def _reader(content: bytes) -> Iterator[Any]:
+    yield io.BytesIO(content)
+
+
+def _nothing() -> Storage:
+    from model.checker import Still
+
+    return Still(Contents(Entries(), {}))

@@ -1,0 +1,160 @@
+"""The worlds that are searched: small repositories, and who is at work in them.
+
+``W``: a writer. ``P``: maintenance. ``F``: somebody who forgets a backup. ``R``: somebody who restores one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from model.lab import LONG, Actor, Lab, Stored
+from model.search import World
+
+X = b"x" * 1000
+Y = b"y" * 1000
+DAMAGED = frozenset({"IntegrityError", "LeaseLost", "RepositoryLocked"})
+
+WORLDS: dict[str, Callable[[Lab], World]] = {}
+
+
+def world(make: Callable[[Lab], World]) -> Callable[[Lab], World]:
+    """Puts a world into the list."""
+    WORLDS[make.__name__.replace("_", " ")] = make
+    return make
+
+
+def _forgotten(lab: Lab) -> str:
+    """A backup of X that was forgotten."""
+    first: Stored = lab.alone("B0", lab.stream("B0", X))
+    lab.alone("F0", lab.forget(first.backup))
+    return first.backup
+
+
+@world
+def a_writer_while_packs_are_marked_and_swept(lab: Lab) -> World:
+    """What the writer wants to use again is marked before, while or after it looks, and swept a grace time later."""
+    _forgotten(lab)
+    return lab.world(
+        "a writer while packs are marked and swept",
+        Actor(name="W", body=lab.stream("W", X)),
+        Actor(name="P1", body=lab.prune()),
+        Actor(name="P2", body=lab.prune(), start=1),
+        times=[0, LONG],
+    )
+
+
+@world
+def two_writers_while_marked_packs_are_swept(lab: Lab) -> World:
+    """The mark is there, and due; both writers want what it condemns."""
+    _forgotten(lab)
+    lab.alone("P1", lab.prune())
+    return lab.world(
+        "two writers while marked packs are swept",
+        Actor(name="W1", body=lab.stream("W1", X)),
+        Actor(name="W2", body=lab.stream("W2", X)),
+        Actor(name="P2", body=lab.prune()),
+        times=[0],
+    )
+
+
+@world
+def a_writer_whose_machine_sleeps(lab: Lab) -> World:
+    """A virtual machine that is stopped with its clock at any call, while a mark becomes due and is swept."""
+    _forgotten(lab)
+    lab.together({"W": lab.stream("W0", X), "P": lab.prune()}, ["W before put packs/", "P"])
+    return lab.world(
+        "a writer whose machine sleeps",
+        Actor(name="W", body=lab.stream("W", X), frozen=True),
+        Actor(name="P2", body=lab.prune(), start=1),
+        Actor(name="P3", body=lab.prune(), start=2),
+        times=[0, LONG, 2 * LONG],
+    )
+
+
+@world
+def a_parent_that_is_forgotten_meanwhile(lab: Lab) -> World:
+    """A backup that was made while its packs were marked is the parent of the next, and forgotten before a sweep."""
+    tree = lab.tree("B0", {"a": X})
+    first: Stored = lab.alone("B0", tree)
+    lab.alone("F0", lab.forget(first.backup))
+    second = lab.together({"W": lab.tree("B1", {"a": X}), "P": lab.prune()}, ["W before put backups/", "P", "W"])["W"]
+    return lab.world(
+        "a parent that is forgotten meanwhile",
+        Actor(name="W", body=lab.tree("W", {"a": X})),
+        Actor(name="F", body=lab.forget(second.backup), forgets=frozenset({second.backup})),
+        Actor(name="P2", body=lab.prune()),
+        times=[0],
+    )
+
+
+@world
+def two_sweeps_at_once(lab: Lab) -> World:
+    """One maintainer is suspended for so long that another one goes on with its work; a writer comes in between."""
+    _forgotten(lab)
+    lab.alone("P1", lab.prune())
+    return lab.world(
+        "two sweeps at once",
+        Actor(name="P2", body=lab.prune()),
+        Actor(name="P3", body=lab.prune(), start=1),
+        Actor(name="W", body=lab.stream("W", X), start=1),
+        times=[0, LONG],
+    )
+
+
+@world
+def copies_of_the_same_content(lab: Lab) -> World:
+    """Two writers stored the same content in two packs; two maintainers find one of them too many."""
+    lab.together({"W1": lab.stream("B1", X), "W2": lab.stream("B2", X)}, ["W1 before put index/", "W2", "W1"])
+    return lab.world(
+        "copies of the same content",
+        Actor(name="P1", body=lab.prune()),
+        Actor(name="P2", body=lab.prune(), start=1),
+        Actor(name="P3", body=lab.prune(), start=2),
+        times=[0, LONG, 2 * LONG],
+    )
+
+
+@world
+def a_copy_that_is_forgotten(lab: Lab) -> World:
+    """As before, and the backup is forgotten whose copy was to stay."""
+    done = lab.together({"W1": lab.stream("B1", X), "W2": lab.stream("B2", X)}, ["W1 before put index/", "W2", "W1"])
+    return lab.world(
+        "a copy that is forgotten",
+        Actor(name="F", body=lab.forget(done["W1"].backup), forgets=frozenset({done["W1"].backup})),
+        Actor(name="P1", body=lab.prune()),
+        Actor(name="P2", body=lab.prune(), start=1),
+        times=[0, LONG],
+    )
+
+
+@world
+def a_commit_that_cannot_be_read(lab: Lab) -> World:
+    """A flipped bit in a commit: what it needs is not known, and must stay until somebody repairs it."""
+    first: Stored = lab.alone("B0", lab.stream("B0", X))
+    precious = lab.needs(first.backup)
+    lab.alone("B1", lab.stream("B1", Y))
+    lab.damage("backups/", first.backup)
+    return lab.world(
+        "a commit that cannot be read",
+        Actor(name="P1", body=lab.prune(), failures=DAMAGED),
+        Actor(name="P2", body=lab.prune(), start=1, failures=DAMAGED),
+        Actor(name="W", body=lab.stream("W", X), start=1),
+        times=[0, LONG],
+        precious=precious,
+    )
+
+
+@world
+def a_restore_while_packs_are_rewritten(lab: Lab) -> World:
+    """What is restored moves to another pack, and the old one is deleted."""
+    first: Stored = lab.alone("B0", lab.tree("B0", {"a": X * 20, "b": Y}))
+    (lab.folder / "tree" / "a").unlink()
+    second: Stored = lab.alone("B1", lab.tree("B1", {"b": Y}))
+    lab.alone("F0", lab.forget(first.backup))
+    return lab.world(
+        "a restore while packs are rewritten",
+        Actor(name="R", body=lab.restore(second.backup, "b", Y)),
+        Actor(name="P1", body=lab.prune()),
+        Actor(name="P2", body=lab.prune(), start=1),
+        times=[0, LONG],
+    )
