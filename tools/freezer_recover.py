@@ -347,7 +347,10 @@ class Folder:
     def names(self, prefix: str) -> list[str]:
         """Names of all files below a prefix, sorted."""
         found = []
-        for folder, _, files in os.walk(os.path.join(self.root, prefix)):
+        top = os.path.join(self.root, prefix)
+        for folder, _, files in os.walk(
+            top, onerror=lambda error: os.path.exists(top) and say(f"cannot list: {error}")
+        ):
             found += [os.path.relpath(os.path.join(folder, file), self.root) for file in files]
         return sorted(found)
 
@@ -385,14 +388,10 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text} is not allowed")
-
-
 @decoding("the document")
 def parse(data: bytes) -> dict[str, Any]:
     """A JSON document."""
-    document = json.loads(data, object_pairs_hook=_no_twins, parse_constant=_no_constant)
+    document = json.loads(data, object_pairs_hook=_no_twins, parse_constant=int)  # int() takes no NaN
     if not isinstance(document, dict):
         raise Damage("it is no document")
     return document
@@ -485,7 +484,8 @@ class Opening:
                     raise Damage("its number is not that of its name")
                 self.configs.append(config)
         stored = len(self.configs)
-        self.slots = self._slots(folder.names("keys") + folder.names("copies/keys"))
+        places = folder.names("keys") + folder.names("copies/keys")
+        self.slots = self._slots(sorted(places, key=lambda name: os.lstat(os.path.join(folder.root, name)).st_mtime))
         if not names and not self.slots:
             raise Stop(
                 f"there is no repository in {folder.root}: it should have the folders config, keys, packs, ...", 10
@@ -511,7 +511,7 @@ class Opening:
         for whole in (True, False):
             for place in places:
                 name = place.rpartition("/")[2]
-                if name in found or spent > 64 * MIB:
+                if name in found or spent > 256 * MIB:
                     continue
                 with self._noting(place) if whole else contextlib.suppress(Damage):
                     data = self.folder.read(place, 4 * MIB)
@@ -1335,13 +1335,8 @@ class Restore:
         if stat.S_ISDIR(entry.mode):
             levels.append(Level(enter(fd, [name] if name else [], make=True), place, path, entry))
             return
-        if group in self.links:
-            *folders, last = self.links[group].split(b"/")
-            there = enter(self.target, folders, make=False)
-            try:
-                os.link(last, name, src_dir_fd=there, dst_dir_fd=fd, follow_symlinks=False)
-            finally:
-                os.close(there)
+        if group in self.links and self._link(fd, name, self.links[group], path):
+            pass
         elif stat.S_ISREG(entry.mode):
             self._file(fd, name, entry, path)
         else:
@@ -1349,6 +1344,18 @@ class Restore:
         if group is not None:
             self.links.setdefault(group, place)
         self.files += 1
+
+    def _link(self, fd: int, name: bytes, first: bytes, path: bytes) -> bool:
+        *folders, last = first.split(b"/")
+        try:
+            there = enter(self.target, folders, make=False)
+            try:
+                os.link(last, name, src_dir_fd=there, dst_dir_fd=fd, follow_symlinks=False)
+            finally:
+                os.close(there)
+        except OSError as error:
+            self.warn(path, f"restored on its own, since it cannot be linked to {show(first)}: {error.strerror}")
+        return os.path.lexists(b"/proc/self/fd/%d/%s" % (fd, name))
 
     def _finish(self, level: Level) -> None:
         """A folder's own attributes come last: filling it changes its times."""
@@ -1617,12 +1624,15 @@ def main() -> int:
     except Stop as error:
         say(f"freezer_recover: {error}")
         return error.code
-    except (OSError, UnicodeDecodeError) as error:
-        say(f"freezer_recover: {error}")
-        return 1
     except KeyboardInterrupt:
         say("freezer_recover: interrupted")
         return 130
+    except BrokenPipeError:  # the reader of our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except (OSError, UnicodeDecodeError) as error:
+        say(f"freezer_recover: {error}")
+        return 1
 
 
 if __name__ == "__main__":
