@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         gc.set_threshold(_RARELY, 50, 100)  # much lives to the end of the run, and hardly anything of it is a cycle
         _open_standard_streams()
-        for name in ("FREEZER_PASSWORD", "FREEZER_FROM_PASSWORD"):
+        for name in ("FREEZER_PASSWORD", "FREEZER_FROM_PASSWORD", "FREEZER_NEW_PASSWORD"):
             os.environ.pop(name, None)  # programs that are started have no business with it
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv), environ)

@@ -59,6 +59,8 @@ from freezer_sdk.streams.cancel import CancelToken
 from freezer_sdk.subject import Paths, Subject, build_mode, build_subject, listed, texts
 
 if TYPE_CHECKING:
+    from freezer_sdk.keys import Keys
+    from freezer_sdk.maintenance import Maintenance
     from freezer_sdk.retention import Retention
     from freezer_sdk.streams.ratelimit import Limits
 
@@ -200,6 +202,33 @@ class Freezer:
         from freezer_sdk.retention import Retention
 
         return Retention(self)
+
+    @property
+    def keys(self) -> Keys:
+        """Who opens the repository, and with what.
+
+        Raises:
+            ConfigurationError: the engine has no keys.
+        """
+        from freezer_sdk.keys import Keys
+
+        if not self.capabilities.keys:
+            raise ConfigurationError(f"the engine {self._place.engine.name} has no keys to administer")
+        return Keys(lambda: self._opened().key_service(), self._boundary)
+
+    @property
+    def maintenance(self) -> Maintenance:
+        """What the repository needs now and then: freeing space, looking after leases.
+
+        Raises:
+            ConfigurationError: the engine has none.
+        """
+        from freezer_sdk.maintenance import Maintenance
+
+        if not self.capabilities.prune:
+            raise ConfigurationError(f"the engine {self._place.engine.name} has nothing to maintain")
+        place = self._place
+        return Maintenance(lambda: self._opened().maintenance(), self._boundary, self._operation, place.watching)
 
     def backup(
         self,
@@ -565,7 +594,7 @@ class Freezer:
         chosen = [each for each in everything if wanted(each)]
         if ids:
             chosen = list({each.id: each for each in (source._choose(everything, one, wanted) for one in ids)}.values())
-        present = {each.id for each in self._all() if each.status is not Status.DAMAGED}
+        present = [each for each in self._all() if each.status is not Status.DAMAGED]
         token = cancel or CancelToken()
         with self._place.watching(token), source._place.watching(token):
             return copy_backups(

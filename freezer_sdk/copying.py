@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from freezer_sdk.boundary import Boundary
 from freezer_sdk.engines.base import Repository
@@ -16,7 +16,7 @@ def copy_backups(
     target: Repository,
     backups: Sequence[Backup],
     *,
-    present: Collection[str],
+    present: Sequence[Backup],
     dry_run: bool,
     boundary: Boundary,
     operation: Callable[[], Operation],
@@ -24,7 +24,7 @@ def copy_backups(
     """Copies, oldest first, so that each finds what the one before it brought.
 
     Args:
-        present: ids of what the target has.
+        present: what the target has; somebody may have stored another backup under the id of one that is copied.
         boundary: around the plug-ins of both.
         operation: gives one for each backup.
 
@@ -32,16 +32,22 @@ def copy_backups(
         ConfigurationError, PluginError, StorageError, Cancelled: what was copied before stays.
     """
     results = []
+    there = {_likeness(backup) for backup in present}
     for backup in sorted(backups, key=lambda each: (each.time, each.id)):
         run = operation()
         run.start(backup=backup.id, name=backup.name, host=backup.host, dry_run=dry_run)
-        if backup.id in present:
+        if _likeness(backup) in there:
             result = CopyResult(backup=backup, outcome=CopyOutcome.PRESENT)
         else:
             result = _copy(source, target, backup, dry_run=dry_run, boundary=boundary, run=run)
         run.finish(size=result.read_bytes, added=result.added_bytes, backup=backup.id, outcome=str(result.outcome))
         results.append(result)
     return results
+
+
+def _likeness(backup: Backup) -> tuple[object, ...]:
+    """What a copy has from its original."""
+    return backup.id, backup.time, backup.host, backup.machine_id, backup.name, backup.paths, backup.stats
 
 
 def _copy(

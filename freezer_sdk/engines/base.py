@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +11,15 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from freezer_sdk.contract import Plugin
+from freezer_sdk.key_model import (
+    KeyInfo,
+    KeyRole,
+    PasswordChange,
+    RecoveryKey,
+    RecoverySheet,
+    Rewrite,
+    RotationResult,
+)
 from freezer_sdk.model import (
     JSON,
     Backup,
@@ -29,7 +38,16 @@ from freezer_sdk.modes.base import Protected
 from freezer_sdk.retention_model import ForgottenBackup, Hold, RetentionState
 from freezer_sdk.storages.base import Reader, Storage
 from freezer_sdk.streams.cancel import CancelToken
-from freezer_sdk.upkeep_model import LeaseInfo, PruneOptions, PruneResult
+from freezer_sdk.upkeep_model import (
+    CheckOptions,
+    CheckResult,
+    LeaseInfo,
+    PruneOptions,
+    PruneResult,
+    RepairOptions,
+    RepairPlan,
+    RepairResult,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +57,7 @@ class EngineCapabilities:
     Attributes:
         copies: its repositories take copies (:meth:`Repository.copy`), can be made like another one, and a restore
             from them falls over to others.
+        keys: :meth:`Repository.key_service`.
         retention: :meth:`Repository.retention`.
         prune: :meth:`Repository.maintenance`.
     """
@@ -132,6 +151,67 @@ class RetentionService(Protocol):
         """
 
 
+class KeyService(Protocol):
+    """Administration of keys; see :class:`freezer_sdk.keys.Keys` for what each method does and raises."""
+
+    def list(self) -> Sequence[KeyInfo]:
+        """All keys.
+
+        Raises:
+            RepositoryError, StorageError.
+        """
+
+    def add(
+        self,
+        password: str,
+        *,
+        roles: Collection[KeyRole],
+        label: str = "",
+        trusted: bool | None = None,
+        hosts: Collection[str] | None = None,
+    ) -> KeyInfo:
+        """Lets another password open the repository.
+
+        Raises:
+            ConfigurationError, AccessDenied, RepositoryError, StorageError.
+        """
+
+    def remove(self, key: str, *, keep_trust: bool = False) -> RotationResult:
+        """Takes a key away, and rotates.
+
+        Raises:
+            ConfigurationError, PolicyRefusal, AccessDenied, RepositoryError, StorageError.
+        """
+
+    def change_password(self, password: str) -> PasswordChange:
+        """Gives the key in use another password.
+
+        Raises:
+            ConfigurationError, RepositoryError, StorageError.
+        """
+
+    def rotate(self, *, rewrite: Rewrite = Rewrite.LAZILY) -> RotationResult:
+        """Encrypts what is stored from now on with new keys.
+
+        Raises:
+            AccessDenied, RepositoryError, StorageError.
+        """
+
+    def recovery_key(self, *, label: str = "recovery key") -> RecoveryKey:
+        """Makes a key to print.
+
+        Raises:
+            ConfigurationError, AccessDenied, RepositoryError, StorageError.
+        """
+
+    def export_recovery(self, *, with_recovery_key: bool = False) -> RecoverySheet:
+        """What an emergency needs.
+
+        Raises:
+            ConfigurationError, AccessDenied, RepositoryError, StorageError.
+        """
+
+
 class MaintenanceService(Protocol):
     """What a repository needs now and then; see :class:`freezer_sdk.maintenance.Maintenance`."""
 
@@ -140,6 +220,33 @@ class MaintenanceService(Protocol):
 
         Raises:
             RepositoryLocked, IntegrityError, AccessDenied, StorageError, RepositoryError, Cancelled.
+        """
+
+    def check(self, options: CheckOptions, context: Context) -> CheckResult:
+        """Looks for damage; findings are in the result.
+
+        Raises:
+            ConfigurationError, AccessDenied, StorageError, Cancelled.
+        """
+
+    def plan_repair(self, options: RepairOptions, context: Context, *, others: Sequence[Repository] = ()) -> RepairPlan:
+        """What :meth:`repair` would do.
+
+        Args:
+            others: repositories that may have what is lost, of any engine.
+
+        Raises:
+            AccessDenied, StorageError, Cancelled.
+        """
+
+    def repair(self, options: RepairOptions, context: Context, *, others: Sequence[Repository] = ()) -> RepairResult:
+        """Mends what can be mended, and writes down what is lost; nothing is deleted.
+
+        Args:
+            others: repositories that may have what is lost, of any engine.
+
+        Raises:
+            RepositoryLocked, AccessDenied, StorageError, RepositoryError, Cancelled.
         """
 
     def leases(self) -> Sequence[LeaseInfo]:
@@ -274,6 +381,9 @@ class Repository(Protocol):
 
     def retention(self) -> RetentionService:
         """What retention needs of the repository. Only called with the capability ``retention``."""
+
+    def key_service(self) -> KeyService:
+        """Administration of keys. Only called with the capability ``keys``."""
 
     def maintenance(self) -> MaintenanceService:
         """Pruning and what goes with it. Only called with the capability ``prune``."""

@@ -15,6 +15,7 @@ from freezer_sdk.crypto.hashing import blob_id
 from freezer_sdk.crypto.kdf import Argon2Params, normalise_password
 from freezer_sdk.engines.dedup import control
 from freezer_sdk.engines.dedup.access import create_repository
+from freezer_sdk.engines.dedup.recovery_key import generate, phrase_of
 from freezer_sdk.engines.dedup.slots import decode_slot
 from freezer_sdk.storages.memory import MemoryStorage
 
@@ -30,7 +31,7 @@ def vectors() -> dict[str, dict[str, object]]:
     objects = {info.name: storage.get(info.name) for info in storage.list() if not info.name.startswith("copies/")}
     slot = decode_slot(next(data for name, data in objects.items() if name.startswith("keys/")))
     root = slot.kdf.root(normalise_password(PASSWORD))
-    epoch, run = keys.epochs[1], keys.new_run_key()
+    epoch, run, recovery = keys.epochs[1], keys.new_run_key(), generate()
     ids = {"repository": keys.repository_id.hex(), "slot": keys.slot_id.hex()}
     mark, backup = "marks/" + "5a" * 16, "backups/20260102T030405.678Z-" + "5b" * 16
     mark_payload = {"generation": 7, "packs": ["11" * 32, "22" * 32], "created": "2026-01-02T03:04:05.678000+00:00"}
@@ -56,6 +57,11 @@ def vectors() -> dict[str, dict[str, object]]:
             "open_root": decode_slot(_open_slot()).kdf.root(b"").hex(),
             "kem_private": keys.secret.kem_private.hex(),
             "signing_private": keys.secret.signing.secret().hex(),
+        },
+        "recovery-key": {
+            "text": recovery,
+            "typed": recovery.replace("-", " ").replace("0", "o").lower(),
+            "password_bytes": phrase_of(recovery).hex(),
         },
         "bundle": {
             **ids,

@@ -24,6 +24,7 @@ from freezer_sdk.crypto.kdf import normalise_password
 from freezer_sdk.engines.dedup import control
 from freezer_sdk.engines.dedup.access import open_repository
 from freezer_sdk.engines.dedup.keyring import OWNER, Role
+from freezer_sdk.engines.dedup.recovery_key import phrase_of
 from freezer_sdk.storages.memory import MemoryStorage
 
 VECTORS = read_vectors()
@@ -47,6 +48,31 @@ def test_the_repository_opens(ring):
     assert ring.chunker_seed == int(bundle["chunker_seed"], 16)
     assert ring.index_key(1).hex() == bundle["index_key"]
     assert normalise_password(slot["password"]).hex() == slot["password_bytes"]
+
+
+def test_recovery_keys():
+    vector = VECTORS["recovery-key"]
+    assert vector["text"] != vector["typed"]
+    for text in (vector["text"], vector["typed"]):
+        assert phrase_of(text).hex() == vector["password_bytes"]
+    assert second_password(vector["typed"]).hex() == vector["password_bytes"]
+    assert second_password("no recovery key") == b"no recovery key"
+
+
+def second_password(text):
+    """As the document says it."""
+    alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+    typed = "".join(text.split()).replace("-", "").upper().replace("O", "0").replace("I", "1").replace("L", "1")
+    if len(typed) == 48 and set(typed) <= set(alphabet):
+        for line in range(4):
+            data, check = typed[12 * line : 12 * line + 8], typed[12 * line + 8 : 12 * line + 12]
+            digest = hashlib.sha256(b"freezer-sdk/0/recovery-key\0" + bytes([line]) + data.encode()).digest()
+            bits = f"{int.from_bytes(digest, 'big'):0256b}"
+            if check != "".join(alphabet[int(bits[at : at + 5], 2)] for at in range(0, 20, 5)):
+                break
+        else:
+            return typed.encode()
+    return text.encode()
 
 
 def test_names_of_blobs(ring):

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
 from freezer_sdk.crypto import hpke, sign
-from freezer_sdk.crypto.kdf import Argon2Params, normalise_password
+from freezer_sdk.crypto.kdf import Argon2Params
 from freezer_sdk.engines.dedup import config as configs
 from freezer_sdk.engines.dedup import documents
 from freezer_sdk.engines.dedup.chunker import DEFAULT_CLASSES, ChunkerClass
 from freezer_sdk.engines.dedup.config import COPIES, FEATURE_KINDS, OWNER, Config, SignedConfig, Slot
 from freezer_sdk.engines.dedup.epochs import EpochSecrets
 from freezer_sdk.engines.dedup.keyring import KeyRing
+from freezer_sdk.engines.dedup.recovery_key import phrase_of
 from freezer_sdk.engines.dedup.slots import SlotObject, SlotSecrets, store_slot, wrap
 from freezer_sdk.engines.dedup.stored import Stored
 from freezer_sdk.engines.dedup.unlisted import find_object
@@ -94,7 +96,7 @@ def create_repository(
     if like is not None:
         model = like.epochs[like.epoch]
         chunker_classes, segment = like.config.chunker_classes, like.config.segment
-    phrase = None if password is None else normalise_password(password)
+    phrase = None if password is None else phrase_of(password)
     repository_id, slot_id, now = secrets.token_bytes(16), secrets.token_bytes(16), datetime.now(UTC)
     kem, signing, epoch = hpke.generate(), sign.SigningKey.generate(), EpochSecrets.generate(1, model)
     config = configs.check_choices(
@@ -168,7 +170,8 @@ def open_repository(
     stored = Stored(storage)
     if not stored.numbers:
         raise RepositoryNotFound(f"there is no repository at {storage.location}", hint=_INIT_HINT)
-    slots = _candidates(stored, _previews(stored, supported))
+    next(_previews(stored, supported))  # refuses what this program does not know, before anybody is asked
+    slots = _candidates(stored)
     if not slots:
         message = f"no slot of the repository at {storage.location} can be read; it cannot be opened"
         raise IntegrityError(message, hint=_LISTING_HINT)
@@ -258,15 +261,22 @@ def _lacking_slots(stored: Stored, supported: frozenset[str]) -> int:
     return len({slot.id for slot in config.roster if slot.revoked is None} - {slot.slot_id for slot in stored.slots})
 
 
-def _candidates(stored: Stored, previews: Iterator[Config]) -> list[SlotObject]:
-    """The slots of this repository (a lost race leaves others), those in the roster first, newer ones first."""
-    for config in previews:
-        if ours := [slot for slot in stored.slots if slot.repository_id == config.repository_id]:
-            return sorted(ours, key=lambda slot: (config.slot(slot.slot_id) is None, -slot.serial))
-    return list(stored.slots)
+def _candidates(stored: Stored) -> list[SlotObject]:
+    """The slots of the repositories that a configuration is there of (a lost race leaves others).
+
+    The oldest come first: whoever can add objects can add slots that cost minutes to try, and configurations that name
+    them, but cannot put them before those that were there already.
+    """
+    known = set()
+    for number in stored.numbers:
+        for _, raw in stored.config(number):
+            with suppress(IntegrityError, UnsupportedFormat):
+                known.add(configs.decode_config(raw or b"", number).config.repository_id)
+                break
+    return [slot for slot in stored.slots if slot.repository_id in known] or list(stored.slots)
 
 
-def _ask(source: PasswordSource, slots: list[SlotObject]) -> bytes | None:
+def _ask(source: PasswordSource, slots: Sequence[SlotObject]) -> bytes | None:
     if all(slot.open for slot in slots):
         if not getattr(source, "interactive", False) and source() is not None:
             raise ConfigurationError(
@@ -280,7 +290,7 @@ def _ask(source: PasswordSource, slots: list[SlotObject]) -> bytes | None:
             "the repository is encrypted and needs a password",
             hint="give it by prompt, file, command, environment or keyring",
         )
-    return normalise_password(password)
+    return phrase_of(password)
 
 
 def _exists(storage: Storage) -> RepositoryExists:

@@ -23,6 +23,7 @@ from freezer_sdk.engines.dedup.session import WriteSession
 from freezer_sdk.engines.dedup.tree import Owners, TreeReader
 from freezer_sdk.engines.dedup.writer import BlobWriter
 from freezer_sdk.errors import (
+    AccessDenied,
     CommandFailed,
     ConfigurationError,
     ObjectExists,
@@ -62,8 +63,10 @@ class BackupRun:
         """Stores the sources and commits.
 
         Raises:
+            AccessDenied: the slot may not make backups of this host.
             StorageError, RepositoryError, SourceError, Cancelled: nothing was committed.
         """
+        self._refuse_host()
         start_ns = clock_ns()
         backup_id, start = _identity(self._options)
         name = backup_name(start, backup_id)
@@ -88,6 +91,15 @@ class BackupRun:
 
     # -- steps ---------------------------------------------------------------------------------------------
 
+    def _refuse_host(self) -> None:
+        """Nobody would ever see the backup."""
+        host, line = self._options.host, self._keys.config.slot(self._keys.slot_id)
+        if line is not None and not line.speaks_for(host):
+            raise AccessDenied(
+                f"this key may not make backups of the host {host!r}, only of {', '.join(line.hosts or ()) or 'none'}",
+                hint="give the host's name with --host, or use a key of that host",
+            )
+
     def _refuse_known(self, backup_id: str, name: str, catalog: Catalog) -> None:
         """A given id must be new here; forgotten backups keep theirs."""
         if self._options.id is None:
@@ -107,7 +119,7 @@ class BackupRun:
         self._before = None if parent is None else parent.backup.stats
         session.reader.load_index(Kind.META)
         damaged = False
-        if self._options.force_read or not self._ran_today(start, session.catalog):
+        if self._options.force_read or session.damage_known or not self._ran_today(start, session.catalog):
             damaged = session.lost_packs(parent)
         if parent is not None and not damaged:
             damaged = not session.stays(parent)
@@ -175,7 +187,7 @@ class BackupRun:
         for commit in catalog.visible([], newest_first=True, strict=False):
             if commit.backup.time.date() < start.date():
                 break
-            if commit.backup.host == self._options.host:
+            if commit.backup.host == self._options.host and self._keys.trusts(commit.signer):
                 return True
         return False
 
@@ -210,7 +222,8 @@ class BackupRun:
     def _parent(self, protected: Protected, catalog: Catalog) -> Commit | None:
         """The newest backup of the same host and roots, or else of the same host and name.
 
-        Only a listing after the lease counts. Who may not read commits reads all files, and stores only what is new.
+        Only a listing after the lease counts, and only what a trusted slot signed: it says which files need not be
+        read. Who may not read commits reads all files, and stores only what is new.
         """
         trees = [source for source in protected.sources if isinstance(source, Tree)]
         if not trees or Role.READER not in self._keys.roles:
@@ -220,6 +233,8 @@ class BackupRun:
         best = None
         for commit in catalog.visible([], newest_first=True, strict=False):
             backup = commit.backup
+            if not self._keys.trusts(commit.signer):
+                continue
             if wanted is not None:
                 if backup.id == wanted:
                     return commit

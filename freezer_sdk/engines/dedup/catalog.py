@@ -1,32 +1,67 @@
-"""Which backups there are: commits that are neither forgotten nor void."""
+"""Which backups there are: commits that are neither forgotten nor void nor forged."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from datetime import datetime
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from freezer_sdk.engines.dedup import control, documents, protocol
 from freezer_sdk.engines.dedup.commit import Commit, decode_commit
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.keyring import Role
-from freezer_sdk.engines.dedup.layout import BACKUPS, parse_backup_name
+from freezer_sdk.engines.dedup.layout import BACKUPS, backup_name, parse_backup_name
 from freezer_sdk.engines.dedup.unlisted import find_object, short_listing, warn
-from freezer_sdk.errors import BackupNotFound, IntegrityError, UnsupportedFormat
+from freezer_sdk.errors import BackupNotFound, IntegrityError, RepositoryError, UnsupportedFormat
 from freezer_sdk.storages.base import ObjectInfo
 
 COMMIT = "backup"
 """Kind of control object that a commit is."""
 
+_AHEAD = timedelta(days=1)  # how far a writer's clock may be ahead of the storage's
+
 
 class Listed(NamedTuple):
-    """A commit object as listed."""
+    """A commit object as listed.
+
+    Attributes:
+        modified: by the storage's clock.
+    """
 
     time: datetime
     id: str
     name: str
     size: int
+    modified: datetime
+
+
+class Forged(NamedTuple):
+    """A commit that its signer had no right to make.
+
+    Attributes:
+        why: said of the commit.
+    """
+
+    listed: Listed
+    commit: Commit
+    why: str
+
+
+@dataclass
+class Judged:
+    """What commit objects of one id are.
+
+    Attributes:
+        damaged: with the reason each.
+    """
+
+    counting: dict[str, Commit] = field(default_factory=dict)
+    void: list[Listed] = field(default_factory=list)
+    forged: list[Forged] = field(default_factory=list)
+    damaged: list[tuple[Listed, RepositoryError]] = field(default_factory=list)
 
 
 class Catalog:
@@ -93,10 +128,14 @@ class Catalog:
         if data is None:
             raise BackupNotFound(f"backup {listed.id} is gone")
         try:
-            payload, _signer = control.open(self._keys, COMMIT, listed.name, data, role=Role.WRITER)
+            payload, signer = control.open(self._keys, COMMIT, listed.name, data, role=Role.WRITER)
         except UnsupportedFormat as error:
             raise IntegrityError(f"{listed.name}: {error}") from None
-        commit = decode_commit(payload, backup_id=listed.id)
+        commit = decode_commit(payload, backup_id=listed.id, signer=signer)
+        if backup_name(commit.backup.time, listed.id) != listed.name:
+            raise IntegrityError(f"{listed.name}: the time that it says is not that of its name")
+        told = commit.seen if self._keys.vouches_for(signer) else None  # of an original; not anybody may say so
+        commit = replace(commit, backup=replace(commit.backup, first_seen=told or listed.modified))
         with self._lock:
             self._opened[listed.name] = commit
         return commit
@@ -106,39 +145,104 @@ class Catalog:
 
         Args:
             damaged: commits that cannot be read are added here; the others still come.
+            newest_first: but for those whose time lies ahead of the storage's clock: they come last.
             strict: see :meth:`listed`.
 
         Raises:
             StorageError.
         """
         items = self.listed(strict=strict)
-        decisions = protocol.read_sweeps(self._storage, self._keys) if items else None
-        for item in reversed(items) if newest_first else items:
+        if newest_first:
+            items.sort(key=lambda item: (item.time <= item.modified + _AHEAD, item), reverse=True)
+        sweeps = protocol.read_sweeps(self._storage, self._keys) if items else None
+        same = _by_id(items)
+        judged: dict[str, Judged] = {}  # of ids that several objects have
+        for item in items:
+            found = judged.get(item.id) or self.judge(same[item.id], sweeps)
+            if len(same[item.id]) > 1:
+                judged[item.id] = found
+            if item.name in found.counting:
+                yield found.counting[item.name]
+            damaged += [listed for listed, _error in found.damaged if listed == item]
+
+    def judge(self, same: Sequence[Listed], sweeps: protocol.Sweeps | None = None) -> Judged:
+        """What the commit objects of one id are; those that are gone meanwhile are nothing.
+
+        Who may only write can store a commit under the id of somebody else's backup. It must neither hide that one nor
+        make its id ambiguous.
+
+        Raises:
+            AccessDenied: only readers open commits; StorageError.
+        """
+        sweeps = sweeps or protocol.read_sweeps(self._storage, self._keys)
+        found, opened = Judged(), list[tuple[Listed, Commit]]()
+        for item in same:
             try:
                 commit = self.open(item)
-            except (IntegrityError, UnsupportedFormat):
-                damaged.append(item)
-                continue
             except BackupNotFound:
                 continue
-            if decisions is None or not decisions.void(item.name, commit.generation):
-                yield commit
+            except (IntegrityError, UnsupportedFormat) as error:
+                found.damaged.append((item, error))
+                continue
+            host = commit.backup.host
+            if sweeps.void(item.name, commit.generation):
+                found.void.append(item)
+            elif not self._keys.speaks_for(commit.signer, host):
+                why = f"signed by the slot {commit.signer.hex()}, which may not make backups of the host {host!r}"
+                found.forged.append(Forged(item, commit, why))
+            else:
+                opened.append((item, commit))
+        vouched = any(self._keys.vouches_for(commit.signer) for _item, commit in opened)
+        for item, commit in opened:
+            if vouched and not self._keys.vouches_for(commit.signer):
+                why = f"signed by the slot {commit.signer.hex()} under the id of a backup of a trusted slot"
+                found.forged.append(Forged(item, commit, why))
+            else:
+                found.counting[item.name] = commit
+        if vouched:  # the backup of this id is whole: another object of the id was put there by somebody else
+            found.damaged.clear()
+        return found
+
+    def forged(self) -> list[Forged]:
+        """Commits that do not count because their signer had no right to make them.
+
+        Raises:
+            AccessDenied, StorageError.
+        """
+        items = self.listed(strict=False)
+        sweeps = protocol.read_sweeps(self._storage, self._keys)
+        return [each for same in _by_id(items).values() for each in self.judge(same, sweeps).forged]
 
     def find(self, backup_id: str) -> Commit:
         """The backup of a full id.
 
         Raises:
-            BackupNotFound, IntegrityError, StorageError.
+            BackupNotFound, IntegrityError, AccessDenied, StorageError.
         """
-        for item in self.listed():
-            if item.id == backup_id:
-                commit = self.open(item)
-                if protocol.read_sweeps(self._storage, self._keys).void(item.name, commit.generation):
-                    raise BackupNotFound(f"backup {backup_id} does not count: its writer was away for too long")
-                return commit
+        found = self.judge([item for item in self.listed() if item.id == backup_id])
+        if len(found.counting) > 1:
+            raise IntegrityError(
+                f"several backups have the id {backup_id}: {', '.join(found.counting)}",
+                hint="whoever signed one of them took the id of the other; a maintainer can trust one of the writers",
+            )
+        for commit in found.counting.values():
+            return commit
+        for _item, error in found.damaged:
+            raise error
+        for forged in found.forged:
+            raise BackupNotFound(f"backup {backup_id} does not count: it was {forged.why}")
+        if found.void:
+            raise BackupNotFound(f"backup {backup_id} does not count: its writer was away for too long")
         raise BackupNotFound(f"there is no backup {backup_id}", hint="freezer backup list shows what there is")
+
+
+def _by_id(items: Sequence[Listed]) -> dict[str, list[Listed]]:
+    same: defaultdict[str, list[Listed]] = defaultdict(list)
+    for item in items:
+        same[item.id].append(item)
+    return same
 
 
 def _listed(info: ObjectInfo) -> Listed | None:
     parsed = parse_backup_name(info.name)
-    return None if parsed is None else Listed(parsed[0], parsed[1], info.name, info.size)
+    return None if parsed is None else Listed(parsed[0], parsed[1], info.name, info.size, info.modified)

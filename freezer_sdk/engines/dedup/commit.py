@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from freezer_sdk.engines.dedup.config import time_text
+from freezer_sdk.engines.dedup.documents import MAX_NUMBER
+from freezer_sdk.engines.dedup.layout import INDEX, digest_of
 from freezer_sdk.engines.dedup.page import INLINE, MAX_DEPTH, Content
 from freezer_sdk.engines.dedup.tree import Owners
-from freezer_sdk.errors import IntegrityError
+from freezer_sdk.errors import ConfigurationError, IntegrityError
 from freezer_sdk.model import Backup, BackupStats, Problem, Status
 
 MAX_PROBLEMS = 10_000
 """A commit lists so many, so that it stays readable whatever goes wrong."""
+_DEEPEST_FACT = 64  # objects and lists in each other
+_LONGEST_NUMBER = 20  # digits of an owner
 
 
 class Origin(NamedTuple):
@@ -44,6 +47,8 @@ class Commit:
         indexes: names of the index objects that the run wrote.
         scan_start_ns: entries changed later may have been read before the change.
         origin: of a copy.
+        signer: id of the slot that signed it; empty until it is stored.
+        seen: of a copy, or of a backup that was brought back: when the storage of the original got it.
     """
 
     backup: Backup
@@ -54,6 +59,8 @@ class Commit:
     indexes: tuple[str, ...]
     scan_start_ns: int
     origin: Origin | None = None
+    signer: bytes = b""
+    seen: datetime | None = None
 
 
 def _text(data: str) -> str:
@@ -66,7 +73,11 @@ def _untext(data: str) -> str:
 
 
 def encode_commit(commit: Commit) -> dict[str, Any]:
-    """The JSON document."""
+    """The JSON document.
+
+    Raises:
+        ConfigurationError: it could not be read again: a name that is no text, say.
+    """
     backup, origin = commit.backup, commit.origin
     document = {
         "version": 0,
@@ -101,6 +112,12 @@ def encode_commit(commit: Commit) -> dict[str, Any]:
     }
     if origin is not None:
         document["origin"] = {"repository": origin.repository, "root": _encode_root(origin.root)}
+    if commit.seen is not None:
+        document["seen"] = time_text(commit.seen.astimezone(UTC))
+    try:
+        decode_commit(document, backup_id=backup.id)
+    except IntegrityError as error:
+        raise ConfigurationError(f"the backup cannot be recorded: {error.message}") from None
     return document
 
 
@@ -109,25 +126,89 @@ def _encode_root(root: Content) -> dict[str, Any]:
 
 
 def _decode_root(data: Mapping[str, Any]) -> Content:
-    root = Content(int(data["depth"]), bytes.fromhex(data["ids"]))
+    root = Content(_decode_number(data, "depth"), bytes.fromhex(data["ids"]))
     if not 0 <= root.depth <= MAX_DEPTH or len(root.ids) % 32 or len(root.ids) > 32 * INLINE:
         raise ValueError("the root is no reference to content")
     return root
 
 
 def _decode_origin(data: Mapping[str, Any] | None) -> Origin | None:
-    return None if data is None else Origin(str(data["repository"]), _decode_root(data["root"]))
+    return None if data is None else Origin(_decode_text(data, "repository"), _decode_root(data["root"]))
 
 
 def _decode_stats(data: Mapping[str, Any]) -> BackupStats:
     usual = asdict(BackupStats())
     found = {key: value for key, value in data.items() if key in usual}
-    if any(type(value) not in (int, type(usual[key])) or not 0 <= value < math.inf for key, value in found.items()):
+    if any(type(value) not in (int, type(usual[key])) or not 0 <= value <= MAX_NUMBER for key, value in found.items()):
         raise ValueError("the statistics are no numbers")
     return BackupStats(**found)
 
 
-def decode_commit(data: Mapping[str, Any], *, backup_id: str) -> Commit:
+def _decode_text(data: Mapping[str, Any], name: str) -> str:
+    """A text whose lone surrogates, if any, stand for bytes."""
+    value = data[name]
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is no text")
+    if not value.isascii():
+        value.encode("utf-8", "surrogateescape")
+    return value
+
+
+def _decode_texts(data: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    values = data[name]
+    if not isinstance(values, list):
+        raise TypeError(f"{name} is no list")
+    return tuple(_decode_text({name: value}, name) for value in values)
+
+
+def _decode_number(data: Mapping[str, Any], name: str) -> int:
+    value = data[name]
+    if type(value) is not int or not 0 <= value <= MAX_NUMBER:
+        raise ValueError(f"{name} is no number")
+    return value
+
+
+def _decode_time(data: Mapping[str, Any], name: str) -> datetime:
+    time = datetime.fromisoformat(_decode_text(data, name))
+    if time.tzinfo is None:
+        raise ValueError(f"{name} is a time without an offset")
+    return time.astimezone(UTC)
+
+
+def _decode_indexes(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of indexes, and of nothing else: readers ask for them."""
+    names = _decode_texts(data, "indexes")
+    if not all(name.startswith(INDEX) and digest_of(name) for name in names):
+        raise ValueError("indexes has names of other objects")
+    return names
+
+
+def _decode_facts(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The mode's document; how deep it is decides whether others can walk through it."""
+    facts = data["facts"]
+    if not isinstance(facts, dict):
+        raise TypeError("facts is no object")
+    level: list[Any] = [facts]
+    for _ in range(_DEEPEST_FACT):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return facts
+    raise ValueError("facts is nested too deeply")
+
+
+def _decode_owners(data: Mapping[str, Any], name: str) -> dict[int, str]:
+    found = data[name]
+    if not all(len(number) <= _LONGEST_NUMBER for number in found):
+        raise ValueError(f"{name} has numbers that no owner can have")
+    return {int(number): _decode_text(found, number) for number in found}
+
+
+def decode_commit(data: Mapping[str, Any], *, backup_id: str, signer: bytes = b"") -> Commit:
     """The inverse of :func:`encode_commit`; unknown fields are passed over.
 
     Raises:
@@ -136,46 +217,45 @@ def decode_commit(data: Mapping[str, Any], *, backup_id: str) -> Commit:
     try:
         if data["version"] != 0 or data["id"] != backup_id:
             raise IntegrityError(f"the commit of backup {backup_id} is of another version or backup")
-        time = datetime.fromisoformat(data["time"])
-        if time.tzinfo is None:
-            raise ValueError("a time without an offset")
         backup = Backup(
             id=backup_id,
-            time=time,
-            host=str(data["host"]),
-            name=str(data["name"]),
-            mode=str(data["mode"]),
-            engine=str(data["engine"]),
+            time=_decode_time(data, "time"),
+            host=_decode_text(data, "host"),
+            name=_decode_text(data, "name"),
+            mode=_decode_text(data, "mode"),
+            engine=_decode_text(data, "engine"),
             status=Status(data["status"]),
             paths=tuple(_untext(path) for path in data["paths"]),
-            tags=tuple(str(tag) for tag in data["tags"]),
+            tags=_decode_texts(data, "tags"),
             stats=_decode_stats(data["stats"]),
             problems=tuple(
                 Problem(
-                    path=_untext(p["path"]), kind=str(p["kind"]), message=_untext(p["message"]), fatal=bool(p["fatal"])
+                    path=_untext(p["path"]),
+                    kind=_decode_text(p, "kind"),
+                    message=_untext(p["message"]),
+                    fatal=bool(p["fatal"]),
                 )
                 for p in data["problems"]
             ),
             excludes=tuple(_untext(pattern) for pattern in data["excludes"]),
             mount_points=tuple(_untext(path) for path in data["mount_points"]),
-            facts=dict(data["facts"]),
-            username=str(data["username"]),
-            machine_id=str(data["machine_id"]),
-            program=str(data["program"]),
-            parent=None if data["parent"] is None else str(data["parent"]),
+            facts=_decode_facts(data),
+            username=_decode_text(data, "username"),
+            machine_id=_decode_text(data, "machine_id"),
+            program=_decode_text(data, "program"),
+            parent=None if data["parent"] is None else _decode_text(data, "parent"),
         )
         return Commit(
             backup=backup,
             root=_decode_root(data["root"]),
-            owners=Owners(
-                {int(number): str(name) for number, name in data["users"].items()},
-                {int(number): str(name) for number, name in data["groups"].items()},
-            ),
-            generation=int(data["generation"]),
-            lease=str(data["lease"]),
-            indexes=tuple(str(name) for name in data["indexes"]),
-            scan_start_ns=int(data["scan_start_ns"]),
+            owners=Owners(_decode_owners(data, "users"), _decode_owners(data, "groups")),
+            generation=_decode_number(data, "generation"),
+            lease=_decode_text(data, "lease"),
+            indexes=_decode_indexes(data),
+            scan_start_ns=int(_decode_text(data, "scan_start_ns")),
             origin=_decode_origin(data.get("origin")),
+            signer=signer,
+            seen=_decode_time(data, "seen") if "seen" in data else None,
         )
-    except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, binascii.Error) as error:
         raise IntegrityError(f"the commit of backup {backup_id} is damaged: {error!r}") from None

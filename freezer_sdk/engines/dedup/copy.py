@@ -121,19 +121,32 @@ class CopyRun:
             listed = [unlisted]
         if Role.READER not in self._keys.roles:
             return CopyOutcome.PRESENT
-        try:
-            commit = self._catalog.open(listed[0])
-        except IntegrityError as error:
+        found = self._catalog.judge(listed)
+        if any(self._keys.trusts(commit.signer) or self._is_same(commit) for commit in found.counting.values()):
+            return CopyOutcome.PRESENT
+        for _item, error in found.damaged:
             raise IntegrityError(
                 f"backup {backup.short_id} is there already, but damaged: {error}",
                 hint="freezer backup verify says what else is damaged in the repository that is copied to",
             ) from None
-        if protocol.read_sweeps(self._handle.storage, self._keys).void(listed[0].name, commit.generation):
+        if found.void:
             raise RepositoryError(
                 f"backup {backup.short_id} is there already, but does not count: its writer was away for too long",
                 hint="it can be copied again when maintenance has removed what is left of it",
             )
-        return CopyOutcome.PRESENT
+        name = backup_name(backup.time, backup.id)
+        if any(item.name == name for item in listed):
+            raise RepositoryError(
+                f"{name} was stored by a slot that is not trusted, and is not this backup",
+                hint="freezer repository key list shows the slots; remove the object from the storage to copy it again",
+            )
+        return None  # only what somebody put there who had no right to this id
+
+    def _is_same(self, commit: Commit) -> bool:
+        """Whether somebody who is not trusted has copied the same; where names of content agree, they prove it."""
+        ours = self._source.commit
+        known = dataclasses.replace(commit.backup, first_seen=ours.backup.first_seen)
+        return self._alike and (commit.root, known) == (ours.root, ours.backup)
 
     def _store(self, session: WriteSession) -> Commit:
         parent, pair = self._parent()
@@ -169,6 +182,7 @@ class CopyRun:
             generation=session.generation,
             lease=session.lease,
             indexes=tuple(writer.indexes),
+            seen=source.commit.backup.first_seen,
             origin=Origin(source.repository, root),
         )
 
@@ -185,7 +199,7 @@ class CopyRun:
         best: tuple[Commit | None, Pair | None] = None, None
         for commit in self._catalog.visible([], newest_first=True, strict=False):
             backup = commit.backup
-            if backup.host != mine.host:
+            if backup.host != mine.host or not self._keys.trusts(commit.signer):
                 continue
             near = set(mine.paths) <= set(backup.paths)
             if not near and (best[0] is not None or backup.name != mine.name):

@@ -9,16 +9,17 @@ from datetime import UTC, datetime
 from typing import Final
 
 from freezer_sdk.crypto import hpke, sign
-from freezer_sdk.crypto.kdf import Argon2Params, normalise_password
+from freezer_sdk.crypto.kdf import Argon2Params
 from freezer_sdk.engines.dedup import config as configs
 from freezer_sdk.engines.dedup.access import store_config
 from freezer_sdk.engines.dedup.config import COPIES, Config, Role, Slot
 from freezer_sdk.engines.dedup.epochs import EpochSecrets
 from freezer_sdk.engines.dedup.keyring import KeyRing
+from freezer_sdk.engines.dedup.recovery_key import phrase_of
 from freezer_sdk.engines.dedup.slots import SlotObject, SlotSecrets, store_slot, wrap
 from freezer_sdk.engines.dedup.stored import Stored
 from freezer_sdk.engines.dedup.unlock import unlock
-from freezer_sdk.errors import ConfigurationError, IntegrityError, ObjectExists, RepositoryLocked
+from freezer_sdk.errors import ConfigurationError, IntegrityError, ObjectExists, RepositoryError, RepositoryLocked
 from freezer_sdk.storages.base import Storage
 
 _ATTEMPTS: Final = 8
@@ -83,7 +84,7 @@ def add_slot(
     held = frozenset(roles)
     if not held or (Role.MAINTAINER in held and Role.READER not in held):
         raise ConfigurationError("a slot needs a role, and a maintainer must be a reader too")
-    phrase = normalise_password(password)
+    phrase = phrase_of(password)
     slot_id, kem, signing = secrets.token_bytes(16), hpke.generate(), sign.SigningKey.generate()
 
     def change(ring: KeyRing) -> _Change:
@@ -126,11 +127,13 @@ def add_slot(
     return line
 
 
-def rotate(storage: Storage, keys: KeyRing, *, revoke: Collection[bytes] = ()) -> KeyRing:
+def rotate(storage: Storage, keys: KeyRing, *, revoke: Collection[bytes] = (), keep_trust: bool = False) -> KeyRing:
     """Starts a new epoch with new keys for the remaining slots; nothing that is stored is encrypted again.
 
     Args:
         revoke: ids of slots that get no keys of the new epoch, and whose signatures in it count for nothing.
+        keep_trust: others go on building on what these slots wrote. Not for keys that somebody may have stolen: a
+            thief can still write as if it were before the removal.
 
     Raises:
         ConfigurationError: an unknown slot, or our own.
@@ -153,7 +156,9 @@ def rotate(storage: Storage, keys: KeyRing, *, revoke: Collection[bytes] = ()) -
         stored, roster = [], []
         for line in old.roster:
             if line.revoked is None and line.id in gone:
-                roster.append(dataclasses.replace(line, revoked=epoch.number))
+                roster.append(
+                    dataclasses.replace(line, revoked=epoch.number, trusted=keep_trust and ring.trusts(line.id))
+                )
                 continue
             roster.append(line)
             if line.revoked is None:
@@ -161,8 +166,12 @@ def rotate(storage: Storage, keys: KeyRing, *, revoke: Collection[bytes] = ()) -
                     raise IntegrityError(
                         f"the slot {line.id.hex()} cannot be found", hint="revoke it, then add it anew"
                     )
-                bundle = epoch.seal(old.repository_id, line.id, line.kem_public, line.roles)
-                stored.append(objects[line.id].successor({epoch.number: bundle}, ring.signed_config.raw))
+                known = {**ring.epochs, epoch.number: epoch}
+                bundles = {
+                    number: each.seal(old.repository_id, line.id, line.kem_public, line.roles)
+                    for number, each in known.items()
+                }
+                stored.append(objects[line.id].successor(bundles, ring.signed_config.raw))
         epochs = (*old.epochs, epoch.public(old.repository_id, now))
         return configs.successor(old, now, epochs=epochs, roster=tuple(roster)), stored
 
@@ -200,20 +209,53 @@ def reconfigure(
 def _update(storage: Storage, keys: KeyRing, change: Callable[[KeyRing], _Change]) -> KeyRing:
     """Slots first, then the configuration that makes them count; begins anew when somebody else was faster."""
     for _ in range(_ATTEMPTS):
+        taken = Stored(storage).numbers  # before the configuration is read: what comes later must collide with ours
         ring = reload(storage, keys)
         ring.require_role(Role.MAINTAINER)
         ring.require("maintain")
         new, slots = change(ring)
+        new = _renumbered(new, _free_number(ring, taken))
         # what nobody could read must not be signed; a short grace time that a test has made may stay
         configs.check_choices(new, short_grace=new.grace == ring.config.grace)
         names = [store_slot(storage, slot) for slot in slots]
         try:
+            _refuse_unseen(storage, slots)
             store_config(storage, configs.encode_config(new, ring.slot_id, ring.secret.signing))
-        except ObjectExists:
+        except (ObjectExists, RepositoryError) as error:
             storage.delete_many([*names, *(COPIES + name for name in names)])
+            if isinstance(error, RepositoryError):
+                raise
             continue
         return reload(storage, ring)
     raise RepositoryLocked("others change the configuration all the time", hint="try again later")
+
+
+def _free_number(ring: KeyRing, taken: Collection[int]) -> int:
+    """The next number that is not taken: whoever can add objects can put what is no configuration under any."""
+    number = ring.config.number + 1
+    while number in taken:
+        number += 1
+    return number
+
+
+def _renumbered(new: Config, number: int) -> Config:
+    roster = (dataclasses.replace(line, since=number) if line.since == new.number else line for line in new.roster)
+    return dataclasses.replace(new, number=number, roster=tuple(roster))
+
+
+def _refuse_unseen(storage: Storage, slots: Collection[SlotObject]) -> None:
+    """What readers pass over because there is too much else must not be what they are to rely on.
+
+    Raises:
+        IntegrityError: not all slots are among those that a reader looks at.
+    """
+    if storage.capabilities.listing_lag:
+        return
+    if slots and not set(map(SlotObject.encode, slots)) <= set(map(SlotObject.encode, Stored(storage).slots)):
+        raise IntegrityError(
+            "readers would not find the new slots: there are more objects below keys/ than they look at",
+            hint="somebody puts objects there that are no slots of this repository; remove those first",
+        )
 
 
 def _newest_objects(storage: Storage, repository_id: bytes) -> dict[bytes, SlotObject]:

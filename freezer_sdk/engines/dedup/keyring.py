@@ -24,6 +24,11 @@ _RUN_KEY: Final = b"freezer-sdk/0/run-key\0"
 _DATA_IDS: Final = "freezer-sdk/0/data-ids"
 _META_IDS: Final = "freezer-sdk/0/meta-ids"
 _MAX_CACHED: Final = 65_536
+_HINTS: Final = {
+    Role.WRITER: "backups are made and copied with the password of a writer or an owner",
+    Role.READER: "backups are listed, restored and verified with the password of a reader or an owner",
+    Role.MAINTAINER: "what is deleted, and who has keys, is decided with the password of a maintainer or an owner",
+}
 
 
 class RunKey(NamedTuple):
@@ -125,7 +130,7 @@ class KeyRing:
         if role not in self.roles:
             raise AccessDenied(
                 f"this needs the role {role}; the slot of this password has {', '.join(sorted(self.roles))}",
-                hint="use the password of a slot that has it",
+                hint=_HINTS[role],
             )
 
     def trusts(self, slot_id: bytes) -> bool:
@@ -134,10 +139,12 @@ class KeyRing:
         Reading needs no trust, since names prove contents. Reuse does: who writes packs with false contents would
         spoil the backups of all who refer to them instead of storing their own.
         """
+        return bytes(slot_id) == self.slot_id or self.vouches_for(slot_id)
+
+    def vouches_for(self, slot_id: bytes) -> bool:
+        """Whether the roster calls a slot trusted, or it is a maintainer: the same for whoever asks."""
         line = self._roster.get(bytes(slot_id))
-        if line is None:
-            return False
-        return line.id == self.slot_id or line.trusted or (line.revoked is None and Role.MAINTAINER in line.roles)
+        return line is not None and (line.trusted or (line.revoked is None and Role.MAINTAINER in line.roles))
 
     def speaks_for(self, slot_id: bytes, host: str) -> bool:
         """Whether backups of this host count when this slot signed them."""

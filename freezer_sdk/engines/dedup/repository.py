@@ -18,14 +18,20 @@ from freezer_sdk.engines.dedup.catalog import Catalog, Listed
 from freezer_sdk.engines.dedup.content import ContentReader
 from freezer_sdk.engines.dedup.copy import CopyRun, Source
 from freezer_sdk.engines.dedup.failover import Standby
+from freezer_sdk.engines.dedup.firstseen import believed
 from freezer_sdk.engines.dedup.handle import Handle
+from freezer_sdk.engines.dedup.holds import refuse_held
 from freezer_sdk.engines.dedup.index import BlobIndex
 from freezer_sdk.engines.dedup.keyring import KeyRing, Role
+from freezer_sdk.engines.dedup.keyservice import DedupKeys
 from freezer_sdk.engines.dedup.layout import Kind
+from freezer_sdk.engines.dedup.losses import NONE, Loss, marked, read_losses
 from freezer_sdk.engines.dedup.reader import BlobReader
 from freezer_sdk.engines.dedup.restore import Restore
+from freezer_sdk.engines.dedup.retaining import Retaining
 from freezer_sdk.engines.dedup.several import SeveralReader, restore_from_several
 from freezer_sdk.engines.dedup.tree import Node, TreeReader, entry_of
+from freezer_sdk.engines.dedup.upkeep.service import DedupMaintenance
 from freezer_sdk.engines.dedup.verify import Verification
 from freezer_sdk.errors import AccessDenied, BackupNotFound, ConfigurationError, RestoreError
 from freezer_sdk.model import (
@@ -62,6 +68,11 @@ class DedupRepository:
         """Secret: for the engine only."""
         return self._keys
 
+    @property
+    def handle(self) -> Handle:
+        """For the engine only."""
+        return self._handle
+
     def info(self) -> RepositoryInfo:
         """What the repository says about itself."""
         config = self._keys.config
@@ -96,7 +107,7 @@ class DedupRepository:
             kind["bytes"] += item.size
             objects += 1
             stored += item.size
-        index = BlobIndex()
+        index = BlobIndex(trusts=self._keys.trusts)
         reader = BlobReader(self._handle, index)
         for blob_kind in Kind:
             reader.load_index(blob_kind)
@@ -126,10 +137,21 @@ class DedupRepository:
         handle = self._handle
         needed = features.read_features(handle.settings.compression, handle.compressors)
         with self._lock:
-            keys = features.announce(self._storage, self._handle.keys, needed)
-            if keys is not self._handle.keys:
-                self._handle, self._keys = replace(self._handle, keys=keys), keys
-                self._catalog, self._blobs = Catalog(self._handle), None
+            self._use(features.announce(self._storage, self._handle.keys, needed))
+
+    def _use(self, keys: KeyRing) -> None:
+        if keys is not self._handle.keys:
+            self._handle, self._keys = replace(self._handle, keys=keys), keys
+            self._catalog, self._blobs = Catalog(self._handle), None
+
+    def key_service(self) -> DedupKeys:
+        """Administration of keys."""
+
+        def changed(keys: KeyRing) -> None:
+            with self._lock:
+                self._use(keys)
+
+        return DedupKeys(self._handle, changed)
 
     def backups(self) -> Sequence[Backup]:
         """All visible backups, oldest first; those whose commit cannot be read have the status ``damaged``.
@@ -138,7 +160,9 @@ class DedupRepository:
             StorageError.
         """
         damaged: list[Listed] = []
-        found = [commit.backup for commit in self._catalog.visible(damaged)]
+        found = believed([commit.backup for commit in self._catalog.visible(damaged)], self._storage, self._keys)
+        losses = read_losses(self._storage, self._keys) if found else NONE
+        found = [marked(backup, losses) for backup in found]
         found += [
             Backup(id=item.id, time=item.time, host="", name="", mode="", engine="dedup", status=Status.DAMAGED)
             for item in damaged
@@ -159,8 +183,10 @@ class DedupRepository:
         commit = self._catalog.find(backup)
         trees = TreeReader(self._reader())
         depth = None if recursive else (0 if path is None else 1)
+        lost = frozenset(read_losses(self._storage, self._keys).backups.get(backup, Loss(())).paths)
         for found, node in trees.walk(commit.root, below=path, depth=depth):
-            yield entry_of(found, node, commit.owners)
+            entry = entry_of(found, node, commit.owners)
+            yield replace(entry, incomplete=True) if found in lost else entry
 
     def open(self, backup: str, path: bytes, *, others: Sequence[Repository] = ()) -> AbstractContextManager[Reader]:
         """The content of one file or stream.
@@ -236,7 +262,9 @@ class DedupRepository:
         Raises:
             BackupNotFound, IntegrityError, StorageError.
         """
-        return Source(self._handle, self._catalog, self._reader(), self._catalog.find(backup))
+        commit = self._catalog.find(backup)
+        (known,) = believed([commit.backup], self._storage, self._keys)
+        return Source(self._handle, self._catalog, self._reader(), replace(commit, backup=known))
 
     def verify(self, backups: Sequence[str], *, read_data: bool, context: Context) -> VerifyResult:
         """Checks that backups are whole; findings are in the result.
@@ -251,6 +279,7 @@ class DedupRepository:
 
         Raises:
             BackupNotFound, AccessDenied, StorageError.
+            PolicyRefusal: one is held.
         """
         if Role.MAINTAINER not in self._keys.roles:
             raise AccessDenied("this key may not forget backups", hint="open the repository with the owner's password")
@@ -259,9 +288,18 @@ class DedupRepository:
         for backup in ids:
             if backup not in listed:
                 raise BackupNotFound(f"there is no backup {backup}", hint="freezer backup list shows what there is")
+        refuse_held(self._storage, self._keys, ids, now=min(self._storage.now(), datetime.now(UTC)))
         for backup in ids:
             protocol.write_tombstone(self._storage, self._keys, backup)
         self._storage.flush()
+
+    def retention(self) -> Retaining:
+        """What retention needs of the repository."""
+        return Retaining(self._handle, self._catalog)
+
+    def maintenance(self) -> DedupMaintenance:
+        """Pruning and what goes with it."""
+        return DedupMaintenance(self._handle)
 
     def close(self) -> None:
         """Releases what is held; the storage stays open."""
@@ -284,7 +322,7 @@ class DedupRepository:
             return self._blobs
 
     def _new_reader(self) -> BlobReader:
-        return BlobReader(self._handle, BlobIndex())
+        return BlobReader(self._handle, BlobIndex(trusts=self._handle.keys.trusts))
 
 
 @contextmanager

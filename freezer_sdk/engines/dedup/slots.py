@@ -137,8 +137,12 @@ class SlotObject:
         return documents.encode(document)
 
     def successor(self, bundles: Mapping[int, Bundle], config: bytes) -> SlotObject:
-        """The same slot with more bundles and a newer configuration; needs no password."""
-        return dataclasses.replace(self, serial=self.serial + 1, bundles={**self.bundles, **bundles}, config=config)
+        """The same slot with other bundles and a newer configuration; needs no password.
+
+        Bundles of other epochs stay where they are: anybody may have put them there, and all objects of a slot count.
+        """
+        serial = min(self.serial + 1, documents.MAX_NUMBER)
+        return dataclasses.replace(self, serial=serial, bundles=dict(bundles), config=config)
 
 
 def wrap(

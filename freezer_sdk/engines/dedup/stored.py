@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import NamedTuple
 
 from freezer_sdk.engines.dedup import config as configs
@@ -37,7 +38,8 @@ class Stored:
         self._read: dict[str, Place] = {}
         # no cached_property: before Python 3.12 all repositories share its lock, also while a storage is waited for
         self._listed: dict[str, frozenset[str]] = {}
-        self._decoded: tuple[SlotObject, ...] | None = None
+        self._stored_at: dict[str, datetime] = {}
+        self._decoded: dict[str, SlotObject] | None = None
         self._numbers: frozenset[int] | None = None
         self.problems: list[Problem] = []
 
@@ -73,18 +75,34 @@ class Stored:
 
     @property
     def slots(self) -> tuple[SlotObject, ...]:
-        """All slots that lie undamaged in one of their places.
+        """All slots that lie undamaged in one of their places, the oldest objects first.
+
+        Whoever can add objects can add any number of slots: they come after those that were there before.
+
+        Raises:
+            StorageError.
+        """
+        return tuple(self.named_slots.values())
+
+    @property
+    def named_slots(self) -> Mapping[str, SlotObject]:
+        """The same by name, ``keys/<sha256>``.
 
         Raises:
             StorageError.
         """
         if self._decoded is None:
-            self._decoded = tuple(self._decode())
+            self._decoded = dict(self._decode())
         return self._decoded
 
-    def _decode(self) -> Iterator[SlotObject]:
+    def _age(self, name: str) -> tuple[datetime, str]:
+        """When it was stored first, by the storage's clock."""
+        places = (self._stored_at[place] for place in (name, COPIES + name) if place in self._stored_at)
+        return min(places), name
+
+    def _decode(self) -> Iterator[tuple[str, SlotObject]]:
         total = 0
-        for name in sorted(filter(slots.is_name, self._slots | self._copies)):
+        for name in sorted(filter(slots.is_name, self._slots | self._copies), key=self._age):
             raw = self._intact(name)
             total += len(raw)
             if total > slots.MAX_TOTAL:
@@ -92,7 +110,7 @@ class Stored:
                 break
             try:
                 if raw:
-                    yield decode_slot(raw)
+                    yield name, decode_slot(raw)
             except (IntegrityError, UnsupportedFormat) as error:
                 self.damaged(name, error.message)
 
@@ -132,7 +150,9 @@ class Stored:
 
     def _names(self, prefix: str) -> frozenset[str]:
         if prefix not in self._listed:
-            self._listed[prefix] = frozenset(info.name for info in self._storage.list(prefix))
+            infos = list(self._storage.list(prefix))
+            self._stored_at.update((info.name, info.modified) for info in infos)
+            self._listed[prefix] = frozenset(info.name for info in infos)
         return self._listed[prefix]
 
     def _intact(self, name: str) -> bytes:

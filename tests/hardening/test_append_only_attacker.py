@@ -1,0 +1,361 @@
+"""An attacker who has a writer's key, and may add objects to the storage but neither replace nor delete any.
+
+Whatever is put there, the others' backups stay what they were, and so does what they do next. Each attack is a test;
+``docs/explanation/threat-model.md`` names them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import random
+import secrets
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from dedup.holders import CHEAP, CLIENT, content, join, made, opened, opens, service
+from dedup.two import settle
+
+from freezer_sdk.crypto import hpke
+from freezer_sdk.crypto.kdf import Argon2Params
+from freezer_sdk.engines.base import Context
+from freezer_sdk.engines.dedup import config as configs
+from freezer_sdk.engines.dedup import control, deletion, protocol, records, slots
+from freezer_sdk.engines.dedup.access import open_repository
+from freezer_sdk.engines.dedup.backup import BackupRun
+from freezer_sdk.engines.dedup.config import OWNER, encode_config
+from freezer_sdk.engines.dedup.keyholders import reconfigure
+from freezer_sdk.engines.dedup.keyring import Role
+from freezer_sdk.engines.dedup.slots import Kdf, SlotObject, store_slot, wrap
+from freezer_sdk.errors import AccessDenied, IntegrityError, WrongPassword
+from freezer_sdk.model import Buffer
+from freezer_sdk.storages.base import ObjectInfo
+from freezer_sdk.storages.memory import MemoryStorage
+
+
+class AppendOnly(MemoryStorage):
+    """What the storage lets the attacker do."""
+
+    def put(self, name: str, buffers: Iterable[Buffer], *, if_absent: bool = False) -> ObjectInfo:
+        return super().put(name, buffers, if_absent=True)
+
+    def delete(self, name: str) -> None:
+        raise AccessDenied(f"{name} stays")
+
+
+class World:
+    """A repository with backups of two hosts, and somebody who has the key of a third."""
+
+    def __init__(self, folder: Path) -> None:
+        self.storage = MemoryStorage()
+        made(self.storage)
+        join(self.storage, "victim", *CLIENT, hosts=["victim"])
+        self.evil = join(self.storage, "evil", Role.WRITER, hosts=["evil"])
+        self.attack = AppendOnly(space=self.storage.location.removeprefix("memory:"))
+        self._folder, self._number = folder, 0
+        self.configuration = 3  # the number of the one that holds
+        self.source = folder / "source"
+        self.source.mkdir()
+        for number in range(3):
+            (self.source / f"f{number}").write_bytes(random.Random(number).randbytes(150_000))
+        settle()
+        self.ids = [self._backup("victim"), self._backup("owner")]
+        self.ids = [*self.ids, self._backup("victim")]
+        self.before = {info.name: self.storage.get(info.name) for info in self.storage.list()}
+
+    def _backup(self, who: str) -> str:
+        with opened(self.storage, who) as freezer:
+            return freezer.backup(self.source, host=who, name="n").id
+
+    def put(self, kind: str, name: str, document: dict[str, object], *, secrecy: str = "index") -> None:
+        """A control object, signed by the attacker."""
+        self.attack.put(name, [control.seal(self.evil, kind, name, document, secrecy=secrecy)])  # type: ignore[arg-type]
+
+    def check(self) -> None:
+        """Nothing has changed for the others."""
+        for name, data in self.before.items():
+            assert self.storage.get(name) == data
+        self.planted = {info.name for info in self.storage.list()} - self.before.keys()
+        with opened(self.storage, "owner") as owner:
+            assert sorted(each.id for each in owner.backups() if each.host in ("victim", "owner")) == sorted(self.ids)
+            for backup in self.ids:
+                self._restores(backup)
+            self._verifies(self.ids)
+        for who in ("victim", "owner"):
+            self._goes_on(who)
+        assert open_repository(self.storage, lambda: "owner").config.number == self.configuration
+        self._is_administered()
+
+    def _verifies(self, ids: list[str]) -> None:
+        """Whole; all that may be said is about objects that the attacker has put there."""
+        with opened(self.storage, "owner") as owner:
+            result = owner.verify(ids, read_data=True)
+        assert {problem.path for problem in result.problems if problem.fatal} <= self.planted
+        assert result.backups == len(ids)
+
+    def _goes_on(self, who: str) -> None:
+        """The next backup goes on from the last one, stores what is new, and is whole."""
+        self._number += 1
+        (self.source / f"new{self._number}").write_bytes(os.urandom(20_000))
+        with opened(self.storage, who) as freezer:
+            backup = freezer.backup(self.source, host=who, name="n")
+            assert backup.stats.unmodified_files >= 3
+            assert backup.stats.added_bytes < 60_000
+            assert [problem for problem in backup.problems if problem.kind == "lost"] == []
+            assert freezer.find_backup("latest", host=who).id == backup.id
+            self._verifies([backup.id])
+            again = freezer.backup(self.source, host=who, name="n", force_read=True)
+            assert again.stats.added_bytes < 30_000  # everything is found again
+        self._restores(backup.id)
+
+    def _restores(self, backup: str) -> None:
+        self._number += 1
+        target = self._folder / f"out{self._number}"
+        with opened(self.storage, "owner") as owner:
+            result = owner.restore(backup, target)
+        assert result.problems == ()
+        found, wanted = content(target), content(self.source)
+        assert found.items() <= wanted.items()
+        assert len(found) >= 3
+
+    def _is_administered(self) -> None:
+        """Keys and backups can still be taken away."""
+        keys = service(self.storage)
+        keys.remove("evil")
+        assert not opens(self.storage, "evil")
+        with opened(self.storage, "owner") as owner:
+            owner.forget([self.ids[0]])
+            assert self.ids[0] not in {backup.id for backup in owner.backups()}
+        self._verifies(self.ids[1:])
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.check()
+
+
+def now() -> str:
+    return configs.time_text(datetime.now(UTC))
+
+
+def packs_of(storage: MemoryStorage) -> list[str]:
+    return [info.name.split("/")[-1] for prefix in ("packs/", "meta/") for info in storage.list(prefix)]
+
+
+def test_the_storage_lets_nobody_replace_or_delete(world: World) -> None:
+    """The premise."""
+    with pytest.raises(Exception, match="exists already"):
+        world.attack.put("config/00000001", [b"x"])
+    with pytest.raises(AccessDenied):
+        world.attack.delete("config/00000001")
+
+
+def test_forged_tombstones(world: World) -> None:
+    for backup in world.ids:
+        world.put("tombstone", f"forgotten/{backup}", {"backup": backup, "reason": "", "created": now()})
+    # the names of tombstones to come are taken: what a maintainer forgets is forgotten all the same (in `check`)
+    with opened(world.storage, "owner") as owner:
+        assert {backup.id for backup in owner.backups()} == set(world.ids)
+
+
+def test_forged_marks(world: World) -> None:
+    document = {"generation": 7, "packs": packs_of(world.storage), "created": now()}
+    world.put("mark", f"marks/{secrets.token_hex(16)}", document)
+    world.attack.put(f"marks/{secrets.token_hex(16)}", [os.urandom(300)])
+    keys = open_repository(world.storage, lambda: "owner")
+    assert protocol.read_marks(world.storage, keys).condemned == frozenset()
+    assert protocol.next_generation(world.storage, keys) == 1
+
+
+@pytest.mark.parametrize("generation", [1, 9_999_999_999_999_999])
+def test_forged_sweeps(world: World, generation: int) -> None:
+    base = f"sweeps/{generation:016d}"
+    world.put("announcement", f"{base}/announced-{secrets.token_hex(16)}", {"generation": generation, "created": now()})
+    names = [info.name for info in world.storage.list("backups/")]
+    document = {"generation": generation, "condemned": packs_of(world.storage), "alive": [], "released": names}
+    world.put("decision", f"{base}/decided-{secrets.token_hex(16)}", {**document, "created": now()})
+
+
+def test_forged_holds_and_records(world: World) -> None:
+    backup = world.ids[0]
+    for name in (f"holds/{backup}", f"holds/{backup}/{secrets.token_hex(16)}"):
+        world.put("hold", name, {"backup": backup, "reason": "mine", "until": None, "created": now()})
+    stamp = "20261123T120000.000Z"
+    document = {"about": "seen", "created": "2026-11-23T12:00:00.000000+00:00", "facts": {"commits": []}}
+    world.put(records.KIND, f"{records.PREFIX}{stamp}-{secrets.token_hex(16)}", document)
+
+
+def test_a_lease_is_closed_only_by_its_holder(world: World) -> None:
+    """Closed by somebody else, a sweep would not wait for the writer, whose backup then would not count."""
+    victim = open_repository(world.storage, lambda: "victim")
+    lease = protocol.Lease.create(world.storage, victim, "backups/20261123T120000.000Z-" + "0" * 32)
+    document = {"lease": lease.id, "number": 99_999_999, "backup": lease.backup, "created": now()}
+    world.put("lease", f"leases/{lease.id}/99999999", document)
+    world.put("lease-closed", f"leases/{lease.id}/closed", {"lease": lease.id, "closed": now()})
+    states = protocol.read_leases(world.storage, open_repository(world.storage, lambda: "owner")).leases
+    (state,) = (state for state in states if state.id == lease.id)
+    assert not state.closed
+    assert state.slot == victim.slot_id
+
+
+def test_backups_under_the_name_of_another_host(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoilt = world.source.parent / "spoilt"
+    spoilt.mkdir()
+    (spoilt / "f0").write_bytes(b"not what the victim had")
+    with monkeypatch.context() as patch:
+        patch.setattr(BackupRun, "_refuse_host", lambda self: None)
+        with opened(world.attack, "evil") as evil:
+            for host in ("victim", "owner"):
+                evil.backup(spoilt, host=host, name="n")
+            evil.backup(world.source, host="victim", name="n")
+
+
+def test_a_backup_under_the_id_of_another(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from freezer_sdk.engines.dedup import backup as module
+
+    spoilt = world.source.parent / "spoilt"
+    spoilt.mkdir()
+    (spoilt / "f0").write_bytes(b"not what the owner had")
+    owners = world.ids[1]
+    with monkeypatch.context() as patch, opened(world.attack, "evil") as evil:
+        patch.setattr(module, "_identity", lambda options: (owners, datetime(1970, 1, 1, tzinfo=UTC)))
+        evil.backup(spoilt, host="evil", name="n")
+    for stamp in ("19700101T000000.001Z", "99991231T235959.999Z"):
+        world.attack.put(f"backups/{stamp}-{owners}", [os.urandom(500)])
+
+
+def test_a_flood_of_dated_backups(world: World) -> None:
+    (world.source.parent / "little").mkdir()
+    (world.source.parent / "little" / "file").write_bytes(b"x")
+    from freezer_sdk.engines.dedup.engine import DedupEngine
+    from freezer_sdk.model import BackupOptions
+    from freezer_sdk.modes.fs import FilesystemMode
+
+    with DedupEngine().open(world.attack, password=lambda: "evil") as evil:
+        for year in (1970, 2000, 2025, 2027, 2106, 9998):
+            for day in range(1, 4):
+                options = BackupOptions(name="n", host="evil", time=datetime(year, 1, day, tzinfo=UTC))
+                with FilesystemMode(paths=[str(world.source.parent / "little")]).protect() as protected:
+                    evil.backup(protected, options, Context())
+
+
+@pytest.mark.parametrize("changes", [{"grace": 3600}, {"encrypted": False}, {"roster": "owner"}, {"roster": "alone"}])
+def test_a_downgraded_configuration(world: World, changes: dict[str, object]) -> None:
+    ring = world.evil
+    line = ring.config.slot(ring.slot_id)
+    assert line is not None
+    mine = dataclasses.replace(line, roles=OWNER, trusted=True, hosts=None)
+    if changes == {"roster": "owner"}:
+        changes = {"roster": tuple(mine if each == line else each for each in ring.config.roster)}
+    elif changes == {"roster": "alone"}:
+        changes = {"roster": (mine,)}
+    for number in (4, 5, 7, 99_999_999):
+        forged = dataclasses.replace(ring.config, number=number, **changes)  # type: ignore[arg-type]
+        raw = encode_config(forged, ring.slot_id, ring.secret.signing).raw
+        world.attack.put(configs.name_of(number), [raw])
+        world.attack.put("copies/" + configs.name_of(number), [raw])
+    assert open_repository(world.storage, lambda: "evil").roles == {Role.WRITER}
+    # the numbers of configurations to come are taken: they can be changed all the same
+    keys = reconfigure(world.storage, open_repository(world.storage, lambda: "owner"), grace=7200)
+    assert (keys.config.grace, keys.config.number) == (7200, 6)
+    reconfigure(world.storage, keys, grace=86_400)
+    world.before = {name: data for name, data in world.before.items() if not name.startswith("config/")}
+    world.configuration = 8
+    assert open_repository(world.storage, lambda: "owner").config.number == 8
+
+
+def test_a_configuration_and_slots_of_another_repository(world: World) -> None:
+    other = MemoryStorage()
+    made(other)
+    for info in other.list():
+        name = info.name.replace("config/00000001", "config/00000009")
+        world.attack.put(name, [other.get(info.name)])
+
+
+def forged_slot(world: World, *, slot_id: bytes, password: str | None, params: Argon2Params, serial: int) -> SlotObject:
+    ring = world.evil
+    kdf, wrapped = wrap(
+        ring.secret,
+        repository_id=ring.repository_id,
+        slot_id=slot_id,
+        password=None if password is None else password.encode(),
+        params=params,
+    )
+    return SlotObject(
+        repository_id=ring.repository_id,
+        slot_id=slot_id,
+        serial=serial,
+        kdf=kdf,
+        wrapped=wrapped,
+        bundles={1: ring.epochs[1].seal(ring.repository_id, slot_id, hpke.generate().public, OWNER)},
+        config=ring.signed_config.raw,
+    )
+
+
+def test_forged_slots_of_others(world: World) -> None:
+    """With the others' ids, with an endless serial number, open, and under a password that the attacker knows."""
+    for line in world.evil.config.roster:
+        if line.id == world.evil.slot_id:
+            continue
+        for password in (None, "evil's own"):
+            slot = forged_slot(world, slot_id=line.id, password=password, params=CHEAP, serial=(1 << 53) - 1)
+            store_slot(world.attack, slot)
+    with pytest.raises((WrongPassword, IntegrityError)):
+        open_repository(world.storage, lambda: "evil's own")
+    service(world.storage, "victim").change_password("new one")
+    assert not opens(world.storage, "victim")
+    service(world.storage, "new one").change_password("victim")
+    world.before = {name: data for name, data in world.before.items() if "keys/" not in name}
+
+
+def test_slots_that_cost_minutes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are tried after those that were there before, so not at all by who has a password."""
+    derived: list[Argon2Params] = []
+    derive = slots.argon2id
+
+    def watched(password: bytes, salt: bytes, params: Argon2Params) -> bytes:
+        derived.append(params)
+        return derive(password, salt, params)
+
+    owner = world.evil.config.roster[0]
+    dear = forged_slot(world, slot_id=owner.id, password="x", params=CHEAP, serial=1000)
+    for _ in range(3):
+        kdf = Kdf(salt=secrets.token_bytes(16), params=Argon2Params(memory=1 << 20, time=64, lanes=1))
+        store_slot(world.attack, dataclasses.replace(dear, kdf=kdf))
+    monkeypatch.setattr(slots, "argon2id", watched)
+    for who in ("owner", "victim"):
+        assert opens(world.storage, who)
+    assert derived
+    assert all(params == CHEAP for params in derived)
+    for name in {
+        info.name for info in world.storage.list()
+    } - world.before.keys():  # whoever mistypes would wait for them
+        world.storage.delete(name)
+
+
+def test_a_flood_of_slots(world: World) -> None:
+    for _ in range(20):
+        raw = os.urandom(4 << 20)
+        world.attack.put("keys/" + hashlib.sha256(raw).hexdigest(), [raw])
+    assert opens(world.storage, "owner")
+    # what nobody would find is not stored; when the rubbish is gone, all is as before
+    with pytest.raises(IntegrityError, match="would not find"):
+        service(world.storage).rotate()
+    for info in list(world.storage.list("keys/")):
+        if info.size == 4 << 20:
+            world.storage.delete(info.name)
+
+
+def test_what_looks_like_every_other_object(world: World) -> None:
+    for name in ("backups/x", "leases/x/y", "forgotten/x", "marks/", "sweeps/1/2", "reserve/0", "index/zz", "junk"):
+        world.attack.put(name.rstrip("/") or name, [b"junk"])
+    for prefix in ("index/", "packs/00/", "meta/00/"):
+        raw = os.urandom(5000)
+        world.attack.put(prefix + hashlib.sha256(raw).hexdigest(), [raw])
+    assert deletion.forgotten(world.storage, open_repository(world.storage, lambda: "owner")) == frozenset()
+    assert timedelta(0) < open_repository(world.storage, lambda: "owner").config.longest_grace
