@@ -23,12 +23,12 @@ GOOD: Final = 0
 """How much a place is to be relied upon: a lower number is better. Good: trusted, and in no mark."""
 DUE: Final = 1
 """Trusted, and about to be deleted: must be copied when there is no good place."""
-UNTRUSTED: Final = 2
+DAMAGED: Final = 2
+"""The pack is known to be damaged: before the others only since what can still be read of it is proven by its ids."""
+UNTRUSTED: Final = 3
 """Said by a slot, or stored by one, whose word is not taken for it."""
-MARKED: Final = 3
+MARKED: Final = 4
 """In a mark that is not due yet."""
-DAMAGED: Final = 4
-"""The pack is known to be damaged: it counts only for what lies nowhere else."""
 ABSENT: Final = 5
 """The pack is not there, or too short."""
 
