@@ -347,12 +347,14 @@ class Folder:
     def names(self, prefix: str) -> list[str]:
         """Names of all files below a prefix, sorted."""
         found = []
-        top = os.path.join(self.root, prefix)
-        for folder, _, files in os.walk(
-            top, onerror=lambda error: os.path.exists(top) and say(f"cannot list: {error}")
-        ):
+        for folder, _, files in os.walk(os.path.join(self.root, prefix), onerror=self._unlisted):
             found += [os.path.relpath(os.path.join(folder, file), self.root) for file in files]
         return sorted(found)
+
+    @staticmethod
+    def _unlisted(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            say(f"cannot be listed: {error}")
 
     def open(self, name: str) -> tuple[Any, int]:
         """A file and its size."""
@@ -1355,7 +1357,8 @@ class Restore:
                 os.close(there)
         except OSError as error:
             self.warn(path, f"restored on its own, since it cannot be linked to {show(first)}: {error.strerror}")
-        return os.path.lexists(b"/proc/self/fd/%d/%s" % (fd, name))
+            return False
+        return True
 
     def _finish(self, level: Level) -> None:
         """A folder's own attributes come last: filling it changes its times."""
