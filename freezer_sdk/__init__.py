@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         WrongPassword,
     )
     from freezer_sdk.group import FreezerGroup
+    from freezer_sdk.maintenance import Maintenance
     from freezer_sdk.member import Target
     from freezer_sdk.model import (
         Backup,
@@ -101,11 +102,23 @@ if TYPE_CHECKING:
     from freezer_sdk.selection import split_selector
     from freezer_sdk.streams.cancel import CancelToken
     from freezer_sdk.streams.ratelimit import Limits
+    from freezer_sdk.upkeep_model import (
+        Affected,
+        CheckResult,
+        Finding,
+        LeaseInfo,
+        LeaseStatus,
+        PruneResult,
+        RepairPlan,
+        RepairResult,
+        RepairStep,
+    )
 
     __version__: str
 
 __all__ = [
     "AccessDenied",
+    "Affected",
     "AmbiguousError",
     "Backup",
     "BackupNotFound",
@@ -114,6 +127,7 @@ __all__ = [
     "Cancelled",
     "CapabilityMissing",
     "Change",
+    "CheckResult",
     "ChecksumMismatch",
     "CommandFailed",
     "ConfigurationError",
@@ -123,6 +137,7 @@ __all__ = [
     "Entry",
     "EntryType",
     "Event",
+    "Finding",
     "ForgottenBackup",
     "Freezer",
     "FreezerError",
@@ -133,8 +148,11 @@ __all__ = [
     "IntegrityError",
     "InvalidName",
     "Layout",
+    "LeaseInfo",
     "LeaseLost",
+    "LeaseStatus",
     "Limits",
+    "Maintenance",
     "ObjectExists",
     "ObjectNotFound",
     "Overdue",
@@ -146,7 +164,11 @@ __all__ = [
     "PluginUnavailable",
     "PolicyRefusal",
     "Problem",
+    "PruneResult",
     "ReadOnlyStorage",
+    "RepairPlan",
+    "RepairResult",
+    "RepairStep",
     "RepositoryError",
     "RepositoryExists",
     "RepositoryInfo",
@@ -187,17 +209,21 @@ __all__ = [
 _ERRORS = "freezer_sdk.errors"
 _MODEL = "freezer_sdk.model"
 _RETENTION = "freezer_sdk.retention_model"
+_UPKEEP = "freezer_sdk.upkeep_model"
 _HOMES = {
+    "Affected": _UPKEEP,
     "Backup": _MODEL,
     "BackupStats": _MODEL,
     "CancelToken": "freezer_sdk.streams.cancel",
     "Change": _MODEL,
+    "CheckResult": _UPKEEP,
     "CopyOutcome": _MODEL,
     "CopyResult": _MODEL,
     "EngineCapabilities": "freezer_sdk.engines.base",
     "Entry": _MODEL,
     "EntryType": _MODEL,
     "Event": _MODEL,
+    "Finding": _UPKEEP,
     "ForgottenBackup": _RETENTION,
     "Freezer": "freezer_sdk.client",
     "FreezerGroup": "freezer_sdk.group",
@@ -205,11 +231,18 @@ _HOMES = {
     "GroupResult": _MODEL,
     "Hold": _RETENTION,
     "Layout": _MODEL,
+    "LeaseInfo": _UPKEEP,
+    "LeaseStatus": _UPKEEP,
     "Limits": "freezer_sdk.streams.ratelimit",
+    "Maintenance": "freezer_sdk.maintenance",
     "Overwrite": _MODEL,
     "PlannedAction": _MODEL,
     "PluginInfo": "freezer_sdk.contract",
     "Problem": _MODEL,
+    "PruneResult": _UPKEEP,
+    "RepairPlan": _UPKEEP,
+    "RepairResult": _UPKEEP,
+    "RepairStep": _UPKEEP,
     "RepositoryInfo": _MODEL,
     "RepositoryStats": _MODEL,
     "RestoreResult": _MODEL,

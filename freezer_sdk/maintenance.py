@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from freezer_sdk.boundary import Boundary
-from freezer_sdk.engines.base import MaintenanceService
+from freezer_sdk.engines.base import MaintenanceService, Repository
 from freezer_sdk.errors import ConfigurationError
 from freezer_sdk.model import EventHandler
 from freezer_sdk.operation import Operation
 from freezer_sdk.streams.cancel import CancelToken
-from freezer_sdk.upkeep_model import LeaseInfo, PruneOptions, PruneResult
+from freezer_sdk.upkeep_model import (
+    CheckOptions,
+    CheckResult,
+    LeaseInfo,
+    PruneOptions,
+    PruneResult,
+    RepairOptions,
+    RepairPlan,
+    RepairResult,
+)
+
+if TYPE_CHECKING:
+    from freezer_sdk.client import Freezer
 
 Begin = Callable[[str, EventHandler | None, CancelToken | None], Operation]
 Watch = Callable[[CancelToken], AbstractContextManager[None]]
@@ -101,3 +115,102 @@ class Maintenance:
         service = self._service()
         with self._boundary.guard():
             return service.unlock([leases] if isinstance(leases, str) else leases)
+
+    def check(
+        self,
+        *,
+        read_data: bool = False,
+        subset: str | None = None,
+        max_age: timedelta | None = None,
+        max_duration: timedelta | None = None,
+        events: EventHandler | None = None,
+        cancel: CancelToken | None = None,
+    ) -> CheckResult:
+        """Is everything there, does every backup reach all of its data, and is every byte what it was?
+
+        Without any option nothing but the structure is read. What was read whole is written down, by those who may
+        maintain the repository, so that checks of a part, or with a limit, take turns.
+
+        Args:
+            read_data: read and authenticate every byte.
+            subset: read a part only: ``5%``, or ``2/7`` for the second of seven parts.
+            max_age: read only what was not read for so long.
+            max_duration: stop reading after so long; the next check begins with what was left.
+            events: as for the class, which is not called then; each finding is a problem.
+            cancel: ends the check.
+
+        Returns:
+            What was found. Damage is no error.
+
+        Raises:
+            ConfigurationError, PluginError, AccessDenied, StorageError, RepositoryError, Cancelled.
+        """
+        options = CheckOptions(read_data=read_data, subset=subset, max_age=max_age, max_duration=max_duration)
+        service = self._service()
+        operation = self._begin("check", events, cancel)
+        operation.start(read_data=read_data)
+        with self._boundary.guard(), self._watch(operation.context.cancel):
+            result = service.check(options, operation.context)
+        operation.finish(files=result.objects, size=result.bytes_read, ok=result.ok)
+        return result
+
+    def plan_repair(
+        self,
+        *,
+        read_data: bool = False,
+        forget_broken: bool = False,
+        sources: Sequence[Freezer] = (),
+        events: EventHandler | None = None,
+        cancel: CancelToken | None = None,
+    ) -> RepairPlan:
+        """What :meth:`repair` would do; nothing is written. Arguments as there.
+
+        Raises:
+            PluginError, AccessDenied, StorageError, RepositoryError, Cancelled.
+        """
+        options = RepairOptions(read_data=read_data, forget_broken=forget_broken)
+        service, others, boundary = self._service(), *self._others(sources)
+        operation = self._begin("repair", events, cancel)
+        operation.start(dry_run=True)
+        with boundary.guard(), self._watch(operation.context.cancel):
+            plan = service.plan_repair(options, operation.context, others=others)
+        operation.finish()
+        return plan
+
+    def repair(
+        self,
+        *,
+        read_data: bool = False,
+        forget_broken: bool = False,
+        sources: Sequence[Freezer] = (),
+        events: EventHandler | None = None,
+        cancel: CancelToken | None = None,
+    ) -> RepairResult:
+        """Mends what can be mended, and writes down what is lost. Only adds; nothing that is whole is ever given up.
+
+        Args:
+            read_data: look for damage in every byte; else where it shows, or where a check has found it.
+            forget_broken: forget backups whose own record cannot be read any more.
+            sources: other repositories to fetch from what is lost here, in the order in which they are asked.
+            events: as for the class, which is not called then.
+            cancel: ends the repair; what was stored is used by the next one.
+
+        Raises:
+            RepositoryLocked: somebody else maintains the repository.
+            PluginError, AccessDenied, StorageError, RepositoryError, Cancelled: run it again.
+        """
+        options = RepairOptions(read_data=read_data, forget_broken=forget_broken)
+        service, others, boundary = self._service(), *self._others(sources)
+        operation = self._begin("repair", events, cancel)
+        operation.start(dry_run=False)
+        with boundary.guard(), self._watch(operation.context.cancel):
+            result = service.repair(options, operation.context, others=others)
+        operation.finish(added=result.added_bytes)
+        return result
+
+    def _others(self, sources: Sequence[Freezer]) -> tuple[list[Repository], Boundary]:
+        """Other repositories, and a boundary around all plug-ins."""
+        boundary = self._boundary
+        for source in sources:
+            boundary = boundary.joined(source._boundary)
+        return [source._opened() for source in sources], boundary

@@ -132,7 +132,7 @@ class Cli:
         with os.fdopen(terminal, "r+b", buffering=0) as stream:
             while piece := _read(stream):
                 written += piece
-                if written.endswith((b"password: ", b"more: ")):
+                if written.endswith((b"password: ", b"more: ", b"no: ")):
                     assert waiting, f"asked for something unexpected: {written.decode()}"
                     stream.write(waiting.pop(0).encode() + b"\n")
         _, status = os.waitpid(process, 0)

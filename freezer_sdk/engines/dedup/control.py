@@ -26,6 +26,10 @@ HEADER: Final = struct.Struct("<4sBBHI32s")
 """magic, version, secrecy, reserved (0), epoch, salt."""
 MAX_PAYLOAD: Final = 64 << 20
 """Bytes of JSON."""
+MAX_RATIO: Final = 256
+"""A document is at most so many times as long as its compressed form: a small object does not cost much memory."""
+MAX_VALUES: Final = 2_000_000
+"""Commas in a document: each may stand for an object in memory."""
 MAX_OBJECT: Final = MAX_PAYLOAD + 4096
 """Bytes of a stored control object."""
 
@@ -68,9 +72,11 @@ def seal(keyring: KeyRing, kind: str, name: str, payload: Mapping[str, Any], *, 
         raise ConfigurationError(f"{name} is too large: {size} bytes")
     context = _context(kind, name)
     signature = keyring.sign(context, body)
+    if body.count(b",") > MAX_VALUES:
+        raise ConfigurationError(f"{name} is too large: more than {MAX_VALUES} values")
     encoding = _PLAIN
-    if size > _COMPRESS_FROM:
-        encoding, body = _ZLIB, zlib.compress(body)
+    if size > _COMPRESS_FROM and size <= MAX_RATIO * len(compressed := zlib.compress(body)):
+        encoding, body = _ZLIB, compressed
     plain = _INNER.pack(keyring.slot_id, signature, encoding, size) + body
     if secrecy == "index":
         flag, epoch, key, sealed = _INDEX, keyring.epoch, keyring.index_key(keyring.epoch), b""
@@ -110,6 +116,8 @@ def open(keyring: KeyRing, kind: str, name: str, data: Buffer, *, role: Role) ->
         plain = _cipher(keyring, key, salt).open(0, view[start:], _aad(keyring, head, context))
         body, signer, signature = _unpack(plain)
         keyring.check(signer, context, body, signature, role=role, epoch=epoch)
+        if body.count(b",") > MAX_VALUES:
+            raise IntegrityError("it holds more values than it may")
         return Opened(documents.decode(body, "it"), signer)
     except IntegrityError as error:
         raise IntegrityError(f"{name}: {error.message}") from None
@@ -120,7 +128,7 @@ def _unpack(plain: bytearray) -> tuple[bytes, bytes, bytes]:
         raise IntegrityError("it is cut short")
     signer, signature, encoding, size = _INNER.unpack_from(plain)
     body = bytes(memoryview(plain)[_INNER.size :])
-    if size > MAX_PAYLOAD or encoding not in (_PLAIN, _ZLIB):
+    if size > MAX_PAYLOAD or encoding not in (_PLAIN, _ZLIB) or size > MAX_RATIO * len(body):
         raise IntegrityError("its inner header is not valid")
     if encoding == _ZLIB:
         decoder = zlib.decompressobj()
@@ -145,3 +153,23 @@ def _cipher(keyring: KeyRing, key: bytes, salt: bytes) -> Aead:
 
 def _aad(keyring: KeyRing, head: bytes, context: bytes) -> bytes:
     return b"".join((_DOMAIN, keyring.repository_id, struct.pack("<I", len(head)), head, context))
+
+
+def is_garbage(keyring: KeyRing, kind: str, name: str, data: Buffer) -> bool:
+    """Whether something cannot be a document, whoever signed it: not of a newer version, nor of a later epoch."""
+    view = memoryview(data)
+    if len(view) < HEADER.size + TAG_SIZE + _INNER.size:
+        return True
+    magic, version, flag, _reserved, epoch, salt = HEADER.unpack_from(view)
+    if magic != MAGIC:
+        return True
+    if version != VERSION or flag not in (_INDEX, _DATA) or epoch > keyring.epoch:
+        return False
+    start = HEADER.size + (SEALED_SIZE if flag == _DATA else 0)
+    head = bytes(view[:start])
+    try:
+        key = keyring.index_key(epoch) if flag == _INDEX else keyring.open_run_key(epoch, head[HEADER.size :])
+        _cipher(keyring, key, salt).open(0, view[start:], _aad(keyring, head, _context(kind, name)))
+    except IntegrityError:
+        return True
+    return False

@@ -1,0 +1,408 @@
+"""Each thing that a repair mends, and that it only adds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from dedup.upkeep.oracle import Pristine, fill, make_pristine
+from dedup.upkeep.world import Clocked, content, keys_of, new_repository, opened, write_files
+
+from freezer_sdk import AccessDenied, Freezer, RepairResult, RepositoryLocked
+from freezer_sdk.crypto.kdf import Argon2Params
+from freezer_sdk.engines.dedup import control, keyholders
+from freezer_sdk.engines.dedup.access import create_repository
+from freezer_sdk.engines.dedup.catalog import COMMIT
+from freezer_sdk.engines.dedup.keyring import Role
+from freezer_sdk.engines.dedup.upkeep.claim import Claim
+from freezer_sdk.errors import IntegrityError, PluginError
+from freezer_sdk.storages.memory import MemoryStorage
+from freezer_sdk.testing import Fault, FaultyStorage, damage, fail
+
+CHEAP = Argon2Params(memory=8, time=1, lanes=1)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_files(tmp_path / "source", seed=1)
+
+
+@pytest.fixture
+def storage(source: Path) -> Clocked:
+    storage = Clocked()
+    new_repository(storage)
+    with opened(storage) as freezer:
+        freezer.backup(source, name="first")
+        write_files(source, seed=2, files=3)
+        freezer.backup(source, name="second", force_read=True)
+    return storage
+
+
+def repair(storage: Clocked, **options: object) -> RepairResult:
+    with opened(storage) as freezer:
+        plan = freezer.maintenance.plan_repair(**options)  # type: ignore[arg-type]
+        result = freezer.maintenance.repair(**options)  # type: ignore[arg-type]
+        assert [(step.action, step.path) for step in plan.steps] == [(step.action, step.path) for step in result.steps]
+        assert freezer.maintenance.repair(**options).steps == ()  # type: ignore[arg-type]
+        return result
+
+
+def actions(result: RepairResult) -> list[str]:
+    return [step.action for step in result.steps]
+
+
+def below(storage: MemoryStorage, prefix: str) -> list[str]:
+    return [info.name for info in storage.list(prefix)]
+
+
+def largest(storage: Clocked, prefix: str = "packs/") -> str:
+    return max(below(storage, prefix), key=lambda name: len(storage.get(name)))
+
+
+def restores(storage: Clocked, source: Path, out: Path) -> None:
+    with opened(storage) as freezer:
+        newest = freezer.find_backup(name="second")
+        assert freezer.restore(newest.id, out).problems == ()
+    assert content(out) == content(source)
+
+
+def test_a_whole_repository_is_left_alone(storage: Clocked) -> None:
+    before = storage.content()
+    result = repair(storage, read_data=True)
+    assert (result.steps, result.lost, result.broken, result.added_bytes) == ((), (), (), 0)
+    assert storage.content() == before
+
+
+def test_a_plan_writes_nothing(storage: Clocked) -> None:
+    damage(storage, largest(storage), offset=-100)
+    storage.delete(below(storage, "index/")[0])
+    before = storage.content()
+    with opened(storage) as freezer:
+        assert freezer.maintenance.plan_repair(read_data=True).steps
+    assert storage.content() == before
+
+
+@pytest.mark.parametrize("prefix", ["config/", "copies/config/", "keys/", "copies/keys/"])
+@pytest.mark.parametrize("gone", [True, False])
+def test_copies_of_keys_and_configuration_are_written_again(storage: Clocked, prefix: str, gone: bool) -> None:
+    (name,) = below(storage, prefix)
+    whole = storage.get(name)
+    storage.delete(name) if gone else damage(storage, name, offset=50)
+    assert actions(repair(storage)) == ["copy"]
+    assert storage.get(name) == whole
+    with opened(storage) as freezer:
+        assert freezer.maintenance.check().findings == ()
+
+
+def test_a_configuration_that_is_damaged_in_both_places_is_known_to_who_has_it_open(storage: Clocked) -> None:
+    with opened(storage) as freezer:
+        for name in ("config/00000001", "copies/config/00000001"):
+            damage(storage, name, offset=50)
+        assert len(freezer.maintenance.repair().steps) == 2
+    assert repair(storage).steps == ()
+
+
+def test_a_lost_index_is_made_from_the_tables_of_the_packs(storage: Clocked, source: Path, tmp_path: Path) -> None:
+    for name in below(storage, "index/"):
+        storage.delete(name)
+    result = repair(storage)
+    assert actions(result) == ["index"]
+    assert len(below(storage, "index/")) == 1
+    with opened(storage) as freezer:
+        assert freezer.maintenance.check(read_data=True).findings == ()
+    restores(storage, source, tmp_path / "out")
+
+
+def test_a_damaged_index_is_replaced_and_stays(storage: Clocked) -> None:
+    name = below(storage, "index/")[0]
+    damage(storage, name, offset=100)
+    assert actions(repair(storage)) == ["index"]
+    with opened(storage) as freezer:
+        result = freezer.maintenance.check()
+    assert result.ok
+    assert [(finding.path, finding.fatal) for finding in result.findings] == [(name, False)]
+
+
+def test_what_is_whole_in_a_pack_without_its_table_is_stored_again(
+    storage: Clocked, source: Path, tmp_path: Path
+) -> None:
+    for name in below(storage, "packs/") + below(storage, "meta/"):
+        storage.put(name, [storage.get(name)[:-13]])
+    for name in below(storage, "index/"):
+        storage.delete(name)
+    result = repair(storage)
+    assert set(actions(result)) == {"salvage", "mark"}
+    assert result.lost == ()
+    restores(storage, source, tmp_path / "out")
+    with opened(storage) as freezer:
+        assert freezer.maintenance.check(read_data=True).ok
+
+
+def test_the_damaged_pack_goes_with_a_later_prune(storage: Clocked, source: Path, tmp_path: Path) -> None:
+    name = largest(storage)
+    storage.put(name, [storage.get(name)[:-1]])
+    assert set(actions(repair(storage))) == {"salvage", "mark"}
+    with opened(storage) as freezer:
+        freezer.maintenance.prune(max_waste=1.0)
+        storage.pass_time()
+        assert freezer.maintenance.prune(max_waste=1.0).freed_packs >= 1
+        assert name not in storage.content()
+        assert freezer.maintenance.check(read_data=True).ok
+        assert repair(storage, read_data=True).lost == ()
+    restores(storage, source, tmp_path / "out")
+
+
+def test_lost_files_are_written_down_and_told(storage: Clocked, source: Path, tmp_path: Path) -> None:
+    name = largest(storage)
+    damage(storage, name, offset=1000)
+    assert repair(storage).steps == (), "nothing shows as long as nobody reads"
+    result = repair(storage, read_data=True)
+    assert set(actions(result)) <= {"mark", "record", "salvage"}
+    assert result.lost
+    with opened(storage) as freezer:
+        for backup in freezer.backups():
+            lost = {path for each in result.lost if each.backup == backup.id for path in each.paths}
+            assert backup.status == ("partial" if lost else "complete")
+            assert {problem.path for problem in backup.problems if problem.kind == "lost"} == lost
+            marked = {os.fsdecode(entry.path) for entry in freezer.entries(backup.id) if entry.incomplete}
+            assert marked == lost
+        found = freezer.maintenance.check(read_data=True)
+        assert found.ok
+        assert {finding.kind for finding in found.findings} == {"damaged", "lost"}
+        whole = freezer.restore(freezer.find_backup(name="second").id, tmp_path / "out")
+    assert whole.status == "partial"
+    assert content(tmp_path / "out").items() < content(source).items()
+
+
+def test_the_next_backup_brings_back_what_is_still_on_disk(storage: Clocked, source: Path, tmp_path: Path) -> None:
+    damage(storage, largest(storage), offset=1000)
+    repair(storage, read_data=True)
+    with opened(storage) as freezer:
+        third = freezer.backup(source, name="second")
+        assert third.stats.unmodified_files == 0, "what looks unchanged refers to what is lost"
+        fourth = freezer.backup(source, name="second")
+        assert fourth.stats.read_bytes == 0
+        assert {finding.kind for finding in freezer.maintenance.check().findings} == {"damaged", "healed"}
+    result = repair(storage)
+    assert actions(result) == ["record"] * len(result.steps)
+    assert result.lost == ()
+    with opened(storage) as freezer:
+        assert {backup.status for backup in freezer.backups()} == {"complete"}
+    restores(storage, source, tmp_path / "out")
+
+
+def test_prune_goes_on_when_lost_files_are_written_down(storage: Clocked) -> None:
+    for name in below(storage, "packs/"):
+        storage.delete(name)
+    with opened(storage) as freezer:
+        with pytest.raises(IntegrityError):
+            freezer.maintenance.prune()
+        freezer.maintenance.repair()
+        freezer.maintenance.prune()
+        assert len(freezer.backups()) == 2
+
+
+def test_a_backup_whose_record_is_damaged_is_forgotten_only_when_told(storage: Clocked) -> None:
+    name = below(storage, "backups/")[0]
+    damage(storage, name, offset=200)
+    result = repair(storage)
+    assert (result.steps, result.broken) == ((), (name[-32:],))
+    with opened(storage) as freezer:
+        assert sorted(backup.status for backup in freezer.backups()) == ["complete", "damaged"]
+        with pytest.raises(IntegrityError):
+            freezer.maintenance.prune()
+    result = repair(storage, forget_broken=True)
+    assert (actions(result), result.broken) == (["forget"], ())
+    with opened(storage) as freezer:
+        assert [backup.status for backup in freezer.backups()] == ["complete"]
+        assert freezer.maintenance.check().findings == ()
+        freezer.maintenance.prune()
+
+
+def test_a_record_that_a_newer_program_wrote_is_not_taken_for_garbage(storage: Clocked) -> None:
+    keys, name = keys_of(storage), below(storage, "backups/")[0]
+    storage.put(name, [control.seal(keys, COMMIT, name, {"version": 99, "id": name[-32:]}, secrecy="data")])
+    later = below(storage, "backups/")[1]
+    data = bytearray(storage.get(later))
+    data[4] = 7  # the version of the object
+    storage.put(later, [data])
+    before = storage.content()
+    result = repair(storage, forget_broken=True)
+    assert (result.steps, sorted(result.broken)) == ((), sorted([name[-32:], later[-32:]]))
+    assert storage.content() == before
+
+
+def test_only_maintainers_repair_and_one_at_a_time(storage: Clocked, source: Path) -> None:
+    locked = Clocked()
+    keys = create_repository(locked, password="correct horse", kdf=CHEAP)
+    keyholders.add_slot(locked, keys, password="a reader", roles={Role.READER, Role.WRITER}, kdf=CHEAP)
+    with Freezer(locked, password="a reader") as reader, pytest.raises(AccessDenied):
+        reader.maintenance.repair()
+    storage.delete(below(storage, "index/")[0])
+    with opened(storage) as freezer, Claim(storage, keys_of(storage)):
+        assert freezer.maintenance.plan_repair().steps
+        with pytest.raises(RepositoryLocked):
+            freezer.maintenance.repair()
+
+
+# -- from another repository -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["alike", "other keys"])
+def twin(request: pytest.FixtureRequest, storage: Clocked) -> Iterator[Freezer]:
+    """A repository that has copies of all backups."""
+    other = Clocked()
+    like = keys_of(storage) if request.param == "alike" else None
+    create_repository(other, password="another", kdf=CHEAP, like=like)
+    with opened(storage) as freezer, Freezer(other, password="another") as twin:
+        assert [result.outcome for result in twin.copy(freezer)] == ["copied", "copied"]
+        yield twin
+
+
+def lose_contents(storage: Clocked) -> None:
+    for name in below(storage, "packs/"):
+        damage(storage, name, offset=1000)
+
+
+def lose_directories(storage: Clocked) -> None:
+    for name in below(storage, "meta/"):
+        storage.delete(name)
+
+
+def lose_all(storage: Clocked) -> None:
+    for prefix in ("meta/", "packs/", "index/"):
+        for name in below(storage, prefix):
+            storage.delete(name)
+
+
+@pytest.mark.parametrize("lose", [lose_contents, lose_directories, lose_all])
+def test_what_is_lost_is_fetched(
+    storage: Clocked, twin: Freezer, source: Path, tmp_path: Path, lose: Callable[[Clocked], None]
+) -> None:
+    lose(storage)
+    with opened(storage) as freezer:
+        result = freezer.maintenance.repair(read_data=True, sources=[twin])
+        assert "fetch" in actions(result)
+        assert result.lost == ()
+        assert freezer.maintenance.repair(read_data=True, sources=[twin]).steps == ()
+        assert freezer.maintenance.check(read_data=True).ok
+        assert {backup.status for backup in freezer.backups()} == {"complete"}
+        for number, backup in enumerate(freezer.backups()):
+            assert freezer.restore(backup.id, tmp_path / f"out{number}").problems == ()
+    restores(storage, source, tmp_path / "out")
+
+
+def test_a_damaged_record_is_copied_again(storage: Clocked, twin: Freezer, source: Path, tmp_path: Path) -> None:
+    before = {}
+    with opened(storage) as freezer:
+        before = {backup.id: backup for backup in freezer.backups()}
+    for name in below(storage, "backups/"):
+        damage(storage, name, offset=200)
+    with opened(storage) as freezer:
+        result = freezer.maintenance.repair(sources=[twin])
+        assert actions(result) == ["commit", "commit"]
+        assert result.broken == ()
+        after = {backup.id: backup for backup in freezer.backups()}
+        assert {each: (backup.time, backup.stats, backup.host) for each, backup in after.items()} == {
+            each: (backup.time, backup.stats, backup.host) for each, backup in before.items()
+        }
+        assert freezer.maintenance.check(read_data=True).ok
+    restores(storage, source, tmp_path / "out")
+
+
+def test_what_the_other_repository_does_not_have_is_lost(storage: Clocked, twin: Freezer, source: Path) -> None:
+    with opened(storage) as freezer:
+        write_files(source, seed=3, files=2)
+        third = freezer.backup(source, name="third", force_read=True)
+        lose_contents(storage)
+        result = freezer.maintenance.repair(read_data=True, sources=[twin])
+        assert [each.backup for each in result.lost] == [third.id]
+        fresh = {str(path) for path in source.rglob("f3-*")}
+        assert set(result.lost[0].paths) == fresh
+
+
+def test_a_source_must_be_another_repository_of_the_engine(storage: Clocked) -> None:
+    lose_contents(storage)
+    with opened(storage) as freezer, opened(storage) as same:
+        assert freezer.maintenance.repair(read_data=True, sources=[same]).lost, "a repository is no help to itself"
+
+
+# -- killed ------------------------------------------------------------------------------------------------------------
+
+
+class PowerCut(Exception):
+    """Nothing happens after this."""
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Pristine:
+    return make_pristine(tmp_path_factory.mktemp("pristine"))
+
+
+def harm(pristine: Pristine) -> dict[str, bytes]:
+    """Something of everything."""
+    objects = dict(pristine.content)
+    packs = sorted((name for name in objects if name.startswith("packs/")), key=lambda name: len(objects[name]))
+    objects[packs[-1]] = objects[packs[-1]][:-1]
+    data = bytearray(objects[packs[-2]])
+    data[500] ^= 4
+    objects[packs[-2]] = bytes(data)
+    for name in [name for name in objects if name.startswith("index/")]:
+        del objects[name]
+    del objects["copies/config/00000001"]
+    name = min(name for name in objects if name.startswith("backups/") and pristine.forgotten not in name)
+    objects[name] = objects[name][:-1] + bytes([objects[name][-1] ^ 1])
+    return objects
+
+
+def given_back(pristine: Pristine, freezer: Freezer) -> dict[tuple[str, str], bytes]:
+    found, listed = {}, {backup.id for backup in freezer.backups() if backup.status != "damaged"}
+    for file in pristine.files:
+        if file.backup in listed:
+            try:
+                with freezer.open(file.backup, file.path) as reader:
+                    found[file.backup, file.path] = reader.read()
+            except IntegrityError:
+                continue
+    return found
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_at_every_storage_call(pristine: Pristine, when: str) -> None:
+    def run(*faults: Fault) -> tuple[Clocked, FaultyStorage, RepairResult | None]:
+        storage = Clocked()
+        fill(storage, harm(pristine))
+        faulty = FaultyStorage(storage, *faults)
+        with opened(faulty) as freezer:
+            begin = len(faulty.calls)
+            try:
+                result = freezer.maintenance.repair(read_data=True, forget_broken=True)
+            except (PowerCut, PluginError):
+                result = None
+        run.begin = begin  # type: ignore[attr-defined]
+        return storage, faulty, result
+
+    storage, faulty, done = run()
+    begin, end = run.begin, len(faulty.calls)  # type: ignore[attr-defined]
+    assert done is not None
+    assert {step.action for step in done.steps} == {"copy", "index", "salvage", "mark", "record", "forget"}
+    with opened(storage) as freezer:
+        expected = given_back(pristine, freezer)
+    untouched = Clocked()
+    fill(untouched, harm(pristine))
+    with opened(untouched) as freezer:
+        before = given_back(pristine, freezer)
+    assert before.items() < expected.items(), "the repair must give something back"
+    writes = [call.number for call in faulty.calls[begin:] if call.method in ("put", "delete", "flush")]
+    for number in [*writes, *range(begin + 1, end + 1, 9)]:
+        storage, _faulty, _result = run(Fault(fail(PowerCut()), at=number, times=None, when=when))  # type: ignore[arg-type]
+        with opened(storage) as freezer:
+            assert given_back(pristine, freezer).items() >= before.items(), number
+            storage.pass_time(400)  # who has died keeps others from it for a few minutes
+            again = freezer.maintenance.repair(read_data=True, forget_broken=True)
+            assert given_back(pristine, freezer) == expected, number
+            assert again.lost == done.lost, number
+            assert freezer.maintenance.repair(read_data=True, forget_broken=True).steps == ()
+            assert freezer.maintenance.check(read_data=True).ok
