@@ -91,15 +91,14 @@ class BlobIndex:
 
     def find(self, kind: Kind, blob: bytes) -> Place | None:
         """Where a blob lies, preferring packs that are not condemned, and of them those that may be relied upon."""
-        for shelf in (self._sound[kind], self._foreign[kind]):
-            found = shelf.first(blob)
-            if found is not None:
-                place = found[0].place(found[1])
-                if place.pack not in self._avoided:
-                    return place
-                break
-        rows = self.rows_of(kind, blob)
-        return rows[0][0].place(rows[0][1]) if rows else None
+        found = self._sound[kind].first(blob) or self._foreign[kind].first(blob)
+        if found is None:
+            return None
+        place = found[0].place(found[1])
+        if place.pack not in self._avoided:
+            return place
+        section, row = self.rows_of(kind, blob)[0]
+        return section.place(row)
 
     def rows_of(self, kind: Kind, blob: bytes) -> list[Found]:
         """All rows of a blob, the best first. They stay valid after :meth:`settle`, until a section is added."""
@@ -126,7 +125,10 @@ class BlobIndex:
         sound = self._sound[kind].all(blob)
         if any(section.pack(row) not in self._doubtful for section, row in sound):
             return []
-        places = [section.place(row) for section, row in sound + self._foreign[kind].all(blob)]
+        rows = sound + self._foreign[kind].all(blob)
+        if len(rows) < 2:
+            return []
+        places = [section.place(row) for section, row in rows]
         return places if len({place.length for place in places}) > 1 else []
 
     def places(self, kind: Kind, blob: bytes) -> list[Place]:
@@ -272,6 +274,8 @@ class _Shelf:
 
     def all(self, blob: bytes) -> list[Found]:
         """All rows of a blob."""
+        if not self._rows:
+            return []
         if self._new:
             self._take_in()
         known = self._known.get(blob)

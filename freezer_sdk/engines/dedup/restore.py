@@ -138,7 +138,11 @@ class Restore:
     ) -> None:
         self._commit, self._options, self._context = commit, options, context
         self._failover = failover
-        self._blobs = BlobReader(handle, BlobIndex()) if failover is None else failover.reader(handle, self._problem)
+        self._blobs = (
+            BlobReader(handle, BlobIndex(trusts=handle.keys.trusts))
+            if failover is None
+            else failover.reader(handle, self._problem)
+        )
         self._trees = TreeReader(self._blobs)
         self._problems: list[Problem] = []
         self._dry_run = options.dry_run
