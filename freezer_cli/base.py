@@ -17,6 +17,7 @@ from stevedore.extension import Extension
 from freezer_cli.formatters import (
     CSVSingleFormatter,
     NumbersTableFormatter,
+    QuotingShellFormatter,
     Right,
     StreamingJSONFormatter,
     TextFormatter,
@@ -215,7 +216,8 @@ class ShowCommand(_Output, show.ShowOne):
     """Base of commands that print one document: ``take_action`` gives columns and the document."""
 
     def _load_formatter_plugins(self) -> ExtensionManager[Any]:
-        return with_formatters(super()._load_formatter_plugins(), csv=CSVSingleFormatter())
+        manager = super()._load_formatter_plugins()
+        return with_formatters(manager, csv=CSVSingleFormatter(), shell=QuotingShellFormatter())
 
     def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[Any], data: Any) -> int:
         """Prints the document."""

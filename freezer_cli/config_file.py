@@ -199,6 +199,8 @@ def parse_config(path: Path) -> ConfigFile:
         raise ConfigurationError(f"cannot read the configuration file {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path}: the file is not UTF-8 text") from None
+    except RecursionError:
+        raise ConfigurationError(f"{path}: its values are nested too deeply") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path}: {error}", hint="`freezer config sample` prints a valid file") from None
     wrong: list[str] = []

@@ -38,7 +38,7 @@ def plain(value: Any) -> Any:
         case Enum():
             return value.value
         case str():
-            return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            return value if value.isascii() else _unicode(value)
         case None | bool() | int() | float():
             return value
         case datetime():
@@ -51,6 +51,13 @@ def plain(value: Any) -> Any:
             return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
         case _:
             return [plain(item) for item in value]
+
+
+def _unicode(text: str) -> str:
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:  # halves of characters that stand for no byte
+        return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
 def path_fields(key: str, path: bytes | str | None) -> Document:
@@ -66,7 +73,7 @@ def path_fields(key: str, path: bytes | str | None) -> Document:
 
 def problem_document(problem: Problem) -> Document:
     """A problem."""
-    rest = {"kind": problem.kind, "message": plain(problem.message), "fatal": problem.fatal}
+    rest = {"kind": plain(problem.kind), "message": plain(problem.message), "fatal": problem.fatal}
     return path_fields("path", problem.path) | rest
 
 
@@ -77,8 +84,8 @@ def backup_document(backup: Backup) -> Document:
         "time": backup.time.isoformat(),
         "host": plain(backup.host),
         "name": plain(backup.name),
-        "mode": backup.mode,
-        "engine": backup.engine,
+        "mode": plain(backup.mode),
+        "engine": plain(backup.engine),
         "status": backup.status.value,
         "paths": plain(backup.paths),
         "paths_base64": [path_fields("path", path)["path_base64"] for path in backup.paths],

@@ -10,10 +10,14 @@ from typing import Any, BinaryIO, TextIO, cast
 
 from cliff.formatters.base import ListFormatter, SingleFormatter
 from cliff.formatters.json_format import JSONFormatter
+from cliff.formatters.shell import ShellFormatter
 from cliff.formatters.table import TableFormatter
 
 from freezer_cli.text import printable
 from freezer_sdk.errors import ConfigurationError
+
+_IN_QUOTES = {ord(character): "\\" + character for character in "\\$`"}
+"""What means something to a shell between double quotes, besides these."""
 
 
 class StreamingJSONFormatter(JSONFormatter):
@@ -76,6 +80,21 @@ class CSVSingleFormatter(SingleFormatter, ListFormatter):
         writer = csv.writer(stdout, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
         writer.writerow(column_names)
         writer.writerows(data)
+
+
+class QuotingShellFormatter(ShellFormatter):
+    """cliff's assignments, with values in which a shell finds nothing to run."""
+
+    def emit_one(
+        self,
+        column_names: Sequence[str],
+        data: Sequence[Any],
+        stdout: TextIO,
+        parsed_args: argparse.Namespace,
+    ) -> None:
+        """Writes the lines."""
+        quoted = [value.translate(_IN_QUOTES) if isinstance(value, str) else value for value in data]
+        super().emit_one(column_names, quoted, stdout, parsed_args)
 
 
 class TextFormatter(SingleFormatter):

@@ -193,10 +193,10 @@ def _columns(console: Any) -> Progress:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # a place may have brackets in its name
         BarColumn(bar_width=24),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[line]}"),
+        TextColumn("{task.fields[line]}", markup=False),
         console=console,
         transient=True,
         redirect_stdout=False,

@@ -25,6 +25,14 @@ class _ConsoleFormatter(logging.Formatter):
         return prefix + printable(record.getMessage())
 
 
+class _FileFormatter(logging.Formatter):
+    """A file name in a message cannot make lines that look like those of others."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the name that logging calls
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+
 def set_up_logging(options: argparse.Namespace, stderr: TextIO) -> None:
     """Sends log messages to standard error, and to ``--log-file``.
 
@@ -47,7 +55,7 @@ def set_up_logging(options: argparse.Namespace, stderr: TextIO) -> None:
             file = _LogFile(options.log_file, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise ConfigurationError(f"cannot write the log file {options.log_file}: {error.strerror}") from None
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        file.setFormatter(_FileFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         file.setLevel(logging.DEBUG if options.debug else logging.INFO)
         root.addHandler(file)
     root.setLevel(min(handler.level for handler in root.handlers))
@@ -85,7 +93,8 @@ def report_error(error: Exception, options: argparse.Namespace, stderr: TextIO, 
         events: where a wrapper reads one JSON object a line, if one does.
     """
     if options.debug:
-        traceback.print_exception(error, file=stderr)
+        for part in traceback.format_exception(error):
+            print("\n".join(map(printable, part.rstrip("\n").split("\n"))), file=stderr)
     message, hint, name, code = _explain(error)
     print(f"error: {printable(message)}", file=stderr)
     if hint:

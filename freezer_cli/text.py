@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TextIO
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_MOST = 1 << 90  # no float holds every number that a document can have
 
 
 def printable(text: str) -> str:
@@ -32,7 +33,7 @@ def printable_path(path: bytes) -> str:
 
 def human_size(size: float) -> str:
     """``1536`` -> ``1.5 KiB``; units are powers of 1024."""
-    value = float(size)
+    value = float(min(size, _MOST))
     place = 0
     while abs(value) >= 1023.95 and place < len(_UNITS) - 1:
         value /= 1024
@@ -51,8 +52,12 @@ def counted(count: int, noun: str) -> str:
 
 
 def human_time(time: datetime) -> str:
-    """Local time, to the second."""
-    return time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """Local time, to the second; UTC at the ends of the calendar, where there is no local time."""
+    try:
+        local = time.astimezone()
+    except (OverflowError, ValueError, OSError):
+        return f"{time:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{local:%Y-%m-%d %H:%M:%S}"
 
 
 def human_iso(time: str) -> str:

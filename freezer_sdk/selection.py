@@ -20,8 +20,11 @@ _ANY_FOLDERS = "**"
 
 
 def as_utc(time: datetime) -> datetime:
-    """The same moment in UTC; a time without a zone is local time."""
-    return time.astimezone(UTC)
+    """The same moment in UTC, or the end of the calendar next to it; a time without a zone is local time."""
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        return (datetime.max if time.year > 1 else datetime.min).replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)

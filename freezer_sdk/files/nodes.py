@@ -53,6 +53,8 @@ def make_node(dir_fd: int, name: bytes, path: bytes, item: Item, report: Reporte
             if numbers is None:
                 raise ValueError("the backup does not hold the device's number")
             os.mknod(name, 0o600 | kind, os.makedev(*numbers), dir_fd=dir_fd)
+    except OverflowError:
+        raise ValueError("the backup holds a device's number that cannot be") from None
     except OSError as error:
         if error.errno not in _NOT_PERMITTED:
             raise

@@ -27,6 +27,7 @@ from freezer_sdk.modes.base import (
     FLAG_NOT_DESCENDED,
     STAT,
     Attributes,
+    Extra,
     Extras,
     ProblemHandler,
 )
@@ -34,6 +35,8 @@ from freezer_sdk.modes.base import (
 __all__ = ["Decision", "FileWriter", "Item", "RestoreTarget", "TargetUnusable"]
 
 _MADE_BY_MKFS = b"lost+found"
+_MOST_PENDING = 16 << 20  # bytes of extended attributes of directories
+_LARGE_XATTR = 4096  # lists of access rights are smaller: those must wait until everything is in a directory
 
 
 class _Pending(NamedTuple):
@@ -95,6 +98,7 @@ class RestoreTarget(EntryWriter):
         self._remover = Remover(report, keeps=self._keeps, removed=self._removed, dry_run=options.dry_run)
         self._policy = Policy(options, self._remover)
         self._pending: dict[bytes, _Pending] = {}
+        self._pending_bytes = 0
         self._doomed: list[tuple[bytes, list[bytes]]] = []
 
     def __enter__(self) -> Self:
@@ -148,7 +152,11 @@ class RestoreTarget(EntryWriter):
         if existed is None:
             return
         if not (existed and self._policy.keeps) and not self._dry_run:
-            self._pending[path] = _Pending(STAT.pack(*item.attributes), item.extras, existed)
+            extras: Extras = [fact for fact in item.extras if fact[0] == Extra.XATTR]
+            self._pending_bytes += sum(len(value) for _tag, value in extras)
+            if self._pending_bytes > _MOST_PENDING and not existed:
+                extras = self._set_large(path, item, extras)
+            self._pending[path] = _Pending(STAT.pack(*item.attributes), extras, existed)
         if (
             existed
             and names is not None
@@ -156,6 +164,17 @@ class RestoreTarget(EntryWriter):
             and not item.attributes.flags & (FLAG_NOT_DESCENDED | FLAG_INCOMPLETE)
         ):
             self._doom(path, names)
+
+    def _set_large(self, path: bytes, item: Item, extras: Extras) -> Extras:
+        """Sets large extended attributes now, so that they need not be kept; gives the others."""
+        large = [fact for fact in extras if len(fact[1]) > _LARGE_XATTR]
+        with self._reported(path):
+            if large:
+                folder = self._workspace.worker().folders.get(path)
+                open_for_us = item.attributes._replace(mode=item.attributes.mode | stat.S_IRWXU)
+                self._attributes.apply(OpenHandle(folder.fd), path, Item(open_for_us, large))
+        self._pending_bytes -= sum(len(value) for _tag, value in large)
+        return [fact for fact in extras if len(fact[1]) <= _LARGE_XATTR]
 
     def implied_directory(self, path: bytes) -> None:
         """Makes a directory that only leads to chosen entries, with the attributes of any new one.

@@ -137,7 +137,10 @@ class SwiftStorage(Storage):
         if not colon or scheme != "swift":
             raise ConfigurationError(f"{url!r} is not the URL of a Swift storage", hint="write swift:CONTAINER/PREFIX")
         if rest.startswith("//"):
-            parts = urlsplit(url)
+            try:
+                parts = urlsplit(url)
+            except ValueError as error:  # brackets that are no address
+                raise ConfigurationError(f"{url!r} is not understood: {error}") from None
             if parts.query or parts.fragment:
                 raise ConfigurationError(f"{url!r} is not understood", hint="write ? and # as %3F and %23")
             rest = unquote(parts.netloc + parts.path)

@@ -10,6 +10,7 @@ from freezer_sdk.errors import ConfigurationError
 _ASSIGNMENT = re.compile(r"[ \t]*(?:(?:export|declare -x|typeset -x)[ \t]+)?([A-Za-z_]\w*)=", re.ASCII)
 _REFERENCE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
 _PLAIN = re.compile(r"[^\s'\"\\$`;&|<>()]+")
+_LONGEST = 8192  # characters of a value
 _ENDS = " \t;&|"
 _SPECIAL = "({@*#?$!-"  # after a dollar sign
 
@@ -66,12 +67,15 @@ def parse_osrc(text: str) -> Assignments:
 def _word(text: str, values: dict[str, str]) -> str | None:
     """The first word of a shell's line, or ``None`` when it cannot be told."""
     parts: list[str] = []
-    position = 0
+    position = size = 0
     while position < len(text) and text[position] not in _ENDS:
         taken = _part(text, position, values)
         if taken is None:
             return None
         part, position = taken
+        size += len(part)
+        if size > _LONGEST:  # references to references grow without end
+            return None
         parts.append(part)
     return "".join(parts)
 
@@ -94,7 +98,8 @@ def _part(text: str, position: int, values: dict[str, str]) -> tuple[str, int] |
 
 def _double_quoted(text: str, position: int, values: dict[str, str]) -> tuple[str, int] | None:
     parts: list[str] = []
-    while position < len(text):
+    size = 0
+    while position < len(text) and size <= _LONGEST:
         match text[position]:
             case '"':
                 return "".join(parts), position + 1
@@ -105,6 +110,7 @@ def _double_quoted(text: str, position: int, values: dict[str, str]) -> tuple[st
                 if taken is None:
                     return None
                 part, position = taken
+                size += len(part)
                 parts.append(part)
             case "\\" if text[position + 1 : position + 2] in ("$", "`", '"', "\\"):
                 parts.append(text[position + 1])

@@ -15,6 +15,7 @@ from freezer_sdk.errors import IntegrityError
 
 _WINDOW = 16_384  # blobs that are planned ahead at most
 _KEPT = 4  # segments kept after their last known use: neighbours were dealt to two packs at random
+_USUAL = 1 << 20  # bytes of a segment's content
 _WAIT = 0.5  # seconds between looks at cancellation
 
 T = TypeVar("T")
@@ -30,10 +31,10 @@ class Wanted(NamedTuple):
 class _Held:
     """A segment that is on its way, or there."""
 
-    __slots__ = ("future", "uses")
+    __slots__ = ("counted", "future", "uses")
 
     def __init__(self, future: Future[OpenSegment]) -> None:
-        self.future, self.uses = future, 0
+        self.future, self.uses, self.counted = future, 0, False
 
 
 class ReadAhead:
@@ -49,6 +50,7 @@ class ReadAhead:
     def __init__(self, blobs: BlobReader, *, threads: int, segments: int, tick: Callable[[], None]) -> None:
         self._blobs, self._segments, self._tick = blobs, max(2, segments), tick
         self._pool = ThreadPoolExecutor(max_workers=max(1, threads), thread_name_prefix="freezer-ahead")
+        self._largest, self._seen = _USUAL, 0  # bytes of a segment, and how many were looked at
         self._held: dict[tuple[bytes, int], _Held] = {}
         self._kept: OrderedDict[tuple[bytes, int], _Held] = OrderedDict()
 
@@ -75,7 +77,7 @@ class ReadAhead:
         window: deque[tuple[T, Wanted | None]] = deque()
         more = True
         while more or window:
-            while more and len(self._held) < self._segments and len(window) < _WINDOW:
+            while more and self._has_room() and len(window) < _WINDOW:
                 step = next(coming, None)
                 if step is None:
                     more = False
@@ -86,6 +88,15 @@ class ReadAhead:
             if window:
                 tag, wanted = window.popleft()
                 yield tag, None if wanted is None else self._take(wanted)
+
+    def _has_room(self) -> bool:
+        """Whether another segment may be fetched: as many as their largest so far allows, and few at the start."""
+        for held in self._held.values():
+            if not held.counted and held.future.done() and held.future.exception() is None:
+                held.counted = True
+                self._seen += 1
+                self._largest = max(self._largest, len(held.future.result().raw))
+        return len(self._held) < max(2, min(self._segments, self._segments * _USUAL // self._largest, 4 + self._seen))
 
     def _hold(self, place: Place) -> None:
         key = (place.pack, place.offset)
@@ -105,7 +116,7 @@ class ReadAhead:
         held.uses -= 1
         if not held.uses:
             self._kept[key] = self._held.pop(key)
-            while len(self._kept) > _KEPT:
+            while len(self._kept) > max(1, _KEPT * _USUAL // self._largest):
                 self._kept.popitem(last=False)
         try:
             data = held.future.result().blob(place.start, place.length)

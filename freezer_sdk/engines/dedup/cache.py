@@ -24,7 +24,8 @@ TAG: Final = (
     "Signature: 8a477f597d28d172789f06886806bc55\n"
     "# The local cache of freezer-sdk; it may be deleted. See https://bford.info/cachedir/\n"
 )
-_OPEN: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+OPEN: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""Follows no link, and waits for no writer of a FIFO."""
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _BLOCK: Final = 1 << 20
 _KEPT: Final = 0.8  # of the limit, after something had to go
@@ -76,7 +77,7 @@ class LocalCache:
         """``None`` when it is not there, or is not what its name says."""
         path = self.folder / name
         try:
-            with os.fdopen(os.open(path, _OPEN), "rb") as file:
+            with os.fdopen(os.open(path, OPEN), "rb") as file:
                 info = os.fstat(file.fileno())
                 if self._checked.get(name) != (info.st_ino, info.st_size):
                     if not stat.S_ISREG(info.st_mode) or hashlib.file_digest(file, "sha256").digest() != digest:

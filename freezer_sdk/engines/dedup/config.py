@@ -30,7 +30,7 @@ DEFAULT_GRACE: Final = 86_400
 MAX_GRACE: Final = 366 * 86_400
 FEATURE_KINDS: Final = ("read", "write", "maintain")
 
-_NAME = re.compile(r"config/(\d{8})\Z")
+_NAME = re.compile(r"config/(\d{8})\Z", re.ASCII)
 _FEATURE = re.compile(r"[a-z0-9][a-z0-9:._-]{0,63}\Z")
 _SIGNATURE_DOMAIN: Final = b"freezer-sdk/0/signature\0"
 _CHUNKER: Final = "fastcdc"

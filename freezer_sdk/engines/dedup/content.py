@@ -48,13 +48,18 @@ def _pieces(blobs: BlobReader, node: Node) -> Iterator[bytes | memoryview]:
         total = 0
         for blob in data:
             total += len(blob)
+            if total > size:
+                raise IntegrityError(f"a file has more content than its {size} bytes")
             yield blob
         if total != size and not node.attributes.flags & FLAG_INCOMPLETE:
             raise IntegrityError(f"a file has {total} bytes of content, not {size}")
         return
     position = 0
     rest = memoryview(b"")
-    for offset, length in split_extents(found):
+    extents = split_extents(found)
+    if extents and sum(extents[-1]) > size:
+        raise IntegrityError("a file's extents reach beyond its end")
+    for offset, length in extents:
         yield from _hole(offset - position)
         position = offset + length
         left = length

@@ -24,6 +24,9 @@ HEADER = struct.Struct("<4sB3xII")
 
 MAX_OBJECT = HEADER.size + 2 * MAX_TABLE
 """Bytes of a stored index."""
+MAX_RATIO = 8
+"""A section is at most so many times as long as its compressed form, and a little more: ids do not compress."""
+_SLACK = 64 << 10
 INDEX_BOX = {Kind.DATA: 3, Kind.META: 4}
 
 
@@ -66,7 +69,7 @@ def decode_section(keys: BoxKeys, kind: Kind, box: Buffer, compressor: Compresso
     signer, body = open_box(keys, INDEX_BOX[kind], box)
     try:
         (size,) = struct.unpack_from("<I", body)
-        if size > MAX_TABLE:
+        if size > min(MAX_TABLE, MAX_RATIO * len(body) + _SLACK):
             raise IntegrityError("an index is out of bounds")
         return _decode(kind, signer, compressor.decompress(memoryview(body)[4:], size=size))
     except struct.error:
@@ -110,8 +113,8 @@ def _decode(kind: Kind, signer: bytes, body: bytes) -> Section:
     ids = body[at : at + 32 * n_blobs]
     at += 32 * n_blobs
     segments, starts, lengths = (_column(body, at + 4 * n_blobs * i, n_blobs) for i in range(3))
-    if n_blobs and max(segments) >= n_segments:
-        raise IntegrityError("an index names a segment that it does not have")
+    if n_blobs and (max(segments) >= n_segments or not min(lengths)):
+        raise IntegrityError("an index names a segment that it does not have, or an empty blob")
     order = prefixes_of(ids).tolist()
     if order != sorted(order):
         raise IntegrityError("an index is not sorted")

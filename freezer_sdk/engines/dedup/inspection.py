@@ -107,10 +107,10 @@ class PackInspector:
         data = b""
         try:
             data = read_range(self._storage, name, offset=place.offset, length=place.stored)
-            found = self._open(place.kind, data).blobs()
-            if len(found) != len(row.ids):
+            opened = self._open(place.kind, data)
+            if len(opened.offsets) - 1 != len(row.ids):
                 raise IntegrityError("a segment has another number of blobs than its table says")
-            for blob, length, content in zip(row.ids, row.lengths, found, strict=True):
+            for blob, length, content in zip(row.ids, row.lengths, opened.blobs(), strict=True):
                 if len(content) != length or blob_id(self._hash_keys[place.kind], content) != blob:
                     raise IntegrityError("a blob's content is not what its id says")
         except IntegrityError as error:
@@ -151,19 +151,19 @@ class PackInspector:
             yield from self._recovered(kind, info, offset, row.stored) or ()
             offset += row.stored
 
-    def _recovered(self, kind: Kind, info: ObjectInfo, offset: int, stored: int) -> list[Recovered] | None:
+    def _recovered(self, kind: Kind, info: ObjectInfo, offset: int, stored: int) -> Iterator[Recovered] | None:
         """The blobs of the segment at an offset; ``None``: no whole segment is there."""
         self._check()
         try:
             opened = self._open(kind, read_range(self._storage, info.name, offset=offset, length=stored))
         except IntegrityError:
             return None
-        pack, found, start = digest_of(info.name) or b"", [], 0
-        for content in opened.blobs():
-            place = Place(kind, pack, offset, stored, start, len(content))
-            found.append(Recovered(blob_id(self._hash_keys[kind], content), place, content))
-            start += len(content)
-        return found
+        return self._each(kind, digest_of(info.name) or b"", offset, opened)
+
+    def _each(self, kind: Kind, pack: bytes, offset: int, opened: OpenSegment) -> Iterator[Recovered]:
+        for start, content in zip(opened.offsets, opened.blobs(), strict=False):
+            place = Place(kind, pack, offset, opened.header.stored, start, len(content))
+            yield Recovered(blob_id(self._hash_keys[kind], content), place, content)
 
     def _scan(self, kind: Kind, info: ObjectInfo) -> Iterator[Recovered]:
         """Searches for segments where no table says where they are (repository-format, "When the table is gone")."""

@@ -13,7 +13,8 @@ BACKUPS = "backups/"
 
 HEX = re.compile(r"[0-9a-f]{64}\Z")
 _ID = re.compile(r"[0-9a-f]{32}\Z")
-_BACKUP = re.compile(r"backups/(\d{8}T\d{6}\.\d{3}Z)-([0-9a-f]{32})\Z")
+_BACKUP = re.compile(r"backups/(\d{8}T\d{6}\.\d{3}Z)-([0-9a-f]{32})\Z", re.ASCII)
+_DIGEST = re.compile(r"(?:index/|(?:packs|meta)/([0-9a-f]{2})/(?=\1))([0-9a-f]{64})\Z")
 
 MAX_BLOB = 16 << 20
 MAX_SEGMENT = 32 << 20
@@ -47,7 +48,7 @@ def index_name(digest: bytes) -> str:
 def backup_name(time: datetime, backup_id: str) -> str:
     """``backups/<time>-<id>``, with milliseconds in UTC."""
     utc = time.astimezone(UTC)
-    return f"{BACKUPS}{utc:%Y%m%dT%H%M%S}.{utc.microsecond // 1000:03d}Z-{backup_id}"
+    return f"{BACKUPS}{utc.year:04d}{utc:%m%dT%H%M%S}.{utc.microsecond // 1000:03d}Z-{backup_id}"
 
 
 def is_backup_id(text: str) -> bool:
@@ -68,6 +69,6 @@ def parse_backup_name(name: str) -> tuple[datetime, str] | None:
 
 
 def digest_of(name: str) -> bytes | None:
-    """The SHA-256 that an object is named by, or ``None`` for something else."""
-    last = name.rsplit("/", 1)[-1]
-    return bytes.fromhex(last) if HEX.match(last) else None
+    """The SHA-256 that a pack or an index is named by, or ``None`` for any other name, whatever it ends in."""
+    match = _DIGEST.match(name)
+    return bytes.fromhex(match[2]) if match else None

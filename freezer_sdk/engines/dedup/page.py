@@ -25,6 +25,9 @@ CUT_PAGE = 1024  # entries in a page, on average
 _LONGEST_LIST = 16 * CUT_LIST
 _FULL_PAGE = 1 << 20  # bytes after which a page ends in any case
 MAX_DEPTH = 7
+MAX_ENTRIES = 1 << 16  # in a page: a full one has fewer than a third of them
+MAX_FACTS = 1 << 18  # in a page
+_SIZE_END = 23  # offset of the highest byte of the size in a row
 
 
 class Content(NamedTuple):
@@ -108,7 +111,7 @@ def list_ids(data: bytes) -> bytes:
     Raises:
         IntegrityError: not a list.
     """
-    if data[:2] != LIST or (len(data) - 2) % 32:
+    if data[:2] != LIST or (len(data) - 2) % 32 or not 2 < len(data) <= 2 + 32 * _LONGEST_LIST:
         raise IntegrityError("a list of ids is damaged")
     return data[2:]
 
@@ -118,12 +121,25 @@ class Page:
 
     Attributes:
         names_column: names joined by NUL.
+        size: bytes of the page.
         stats: :data:`~freezer_sdk.modes.base.STAT` rows.
         counts: one byte an entry: depth and number of ids of its content.
         ids: of all contents, joined.
     """
 
-    __slots__ = ("_contents", "_extras", "_facts", "_names", "count", "counts", "ids", "names_column", "stats")
+    __slots__ = (
+        "_contents",
+        "_extras",
+        "_facts",
+        "_names",
+        "_starts",
+        "count",
+        "counts",
+        "ids",
+        "names_column",
+        "size",
+        "stats",
+    )
 
     def __init__(self, data: bytes) -> None:
         """Parses a page.
@@ -135,11 +151,14 @@ class Page:
             raise IntegrityError("a directory page is damaged")
         magic, reserved, count, names, extras = _HEAD.unpack_from(data)
         at = _HEAD.size + names
-        if magic != PAGE or reserved or at + (STAT.size + 1) * count > len(data):
+        if magic != PAGE or reserved or at + (STAT.size + 1) * count > len(data) or count > MAX_ENTRIES:
             raise IntegrityError("a directory page is damaged")
         self.count: int = count
+        self.size = len(data)
         self.names_column = data[_HEAD.size : at]
         self.stats = data[at : at + STAT.size * count]
+        if count and max(self.stats[_SIZE_END :: STAT.size]) > 0x7F:
+            raise IntegrityError("a directory page names a size that no file can have")
         at += STAT.size * count
         self.counts = data[at : at + count]
         at += count
@@ -150,6 +169,7 @@ class Page:
         self._extras = data[at + total :]
         self._names: list[bytes] | None = None
         self._contents: list[Content] | None = None
+        self._starts: list[int] | None = None
         self._facts: dict[int, list[tuple[int, bytes]]] | None = None
 
     @property
@@ -160,9 +180,9 @@ class Page:
             IntegrityError: not as many as there are entries.
         """
         if self._names is None:
-            self._names = self.names_column.split(b"\0") if self.count else []
-            if len(self._names) != self.count:
+            if self.count and self.names_column.count(b"\0") + 1 != self.count:
                 raise IntegrityError("a directory page has another number of names than entries")
+            self._names = self.names_column.split(b"\0") if self.count else []
         return self._names
 
     @property
@@ -183,7 +203,9 @@ class Page:
 
     def starts(self) -> list[int]:
         """Where each entry's ids start among all ids, and the end."""
-        return list(accumulate([32 * (byte & 15) for byte in self.counts], initial=0))
+        if self._starts is None:
+            self._starts = list(accumulate([32 * (byte & 15) for byte in self.counts], initial=0))
+        return self._starts
 
     def content_at(self, number: int, start: int) -> Content:
         """The content reference of one entry, whose ids start there."""
@@ -195,9 +217,9 @@ class Page:
         """One byte an entry: what kind it is, in the highest four bits as ``stat`` numbers kinds."""
         return self.stats[1 :: STAT.size]
 
-    def attributes(self) -> list[Attributes]:
+    def attributes(self) -> Iterator[Attributes]:
         """Unpacked stats."""
-        return list(map(_make_attributes, STAT.iter_unpack(self.stats)))
+        return map(_make_attributes, STAT.iter_unpack(self.stats))
 
     def attributes_of(self, number: int) -> Attributes:
         """One unpacked row."""
@@ -212,9 +234,10 @@ class Page:
         if self._facts is not None:
             return self._facts
         found: dict[int, list[tuple[int, bytes]]] = {}
-        at, data = 0, self._extras
+        at, data, number = 0, self._extras, 0
         while at < len(data):
-            if at + _EXTRA.size > len(data):
+            number += 1
+            if at + _EXTRA.size > len(data) or number > MAX_FACTS:
                 raise IntegrityError("a directory page's extras are damaged")
             entry, tag, length = _EXTRA.unpack_from(data, at)
             at += _EXTRA.size

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter, itemgetter
-from queue import Empty, Full, Queue
+from queue import Empty, Full
 from typing import Any, NamedTuple
 
 from freezer_sdk.engines.base import Context
@@ -31,8 +31,10 @@ from freezer_sdk.files.writer_process import SmallFile, WriterProcess, is_conten
 from freezer_sdk.model import Buffer, Event, Problem, RestoreOptions, RestoreResult
 from freezer_sdk.modes.base import FLAG_INCOMPLETE, STAT, Extra, Extras
 from freezer_sdk.streams.pool import WorkerPool
+from freezer_sdk.streams.weighted import WeightedQueue
 
 _PLANNED_BLOBS = 131_072  # at most, before they are fetched: about 40 MB; content that occurs twice is fetched once
+_PLANNED_BYTES = 48 << 20  # of pages and facts of files that are planned
 _PLANNED_FILES = 256  # of several blobs, since they may all be open at once
 _SMALL = 1 << 20  # files of one blob up to this size are written in one go
 _MANY = 10_000  # files for which another process is worth its start
@@ -156,13 +158,14 @@ class Restore:
         self._most_helpers = min(threads, _MOST_HELPERS) if helped else 0
         self._local = threading.local()
         self._under_way = 0
-        self._fetched: Queue[_Fetched] = Queue(self._ahead)
+        self._fetched: WeightedQueue[_Fetched] = WeightedQueue(self._ahead)
         self._small, self._large = _Batch(), _Batch()
-        self._links: dict[bytes, bytes] = {}
+        self._links: dict[tuple[bytes, int], bytes] = {}  # by group and type: names of one file have one type
         self._open: set[_File] = set()
         self._counts = {"files": 0, "directories": 0, "others": 0, "bytes": 0, "skipped": 0}
         self._lost: list[int] = []  # sizes of files that were counted and then failed; from any thread
         self._next_event, self._entries = 0.0, 0
+        self._planned_bytes = 0
 
     def run(self, path: str) -> RestoreResult:
         """Writes everything that was chosen.
@@ -262,6 +265,8 @@ class Restore:
             self._counts["directories"] += 1
             self._target.directory(path, item, names=None if not_descended(node.attributes) else names)
             return
+        if node.extras:
+            self._hold(sum(len(value) for _tag, value in node.extras))
         try:
             self._leaf(path, node, item, kind)
         except TargetUnusable:
@@ -297,6 +302,15 @@ class Restore:
             self._entry(_below(leaves.directory, node.name), node, None)
         self._counts["files"] += files
         self._counts["bytes"] += total
+        if files:
+            self._hold(page.size)
+
+    def _hold(self, size: int) -> None:
+        """Sees to it that what is planned does not keep too much of the backup's directories in memory."""
+        self._planned_bytes += size
+        if self._planned_bytes > _PLANNED_BYTES:
+            self._planned_bytes = 0
+            self._fetch_all()
 
     def _together(self, ids: bytes) -> tuple[Place | None, tuple[int, ...]]:
         """The place of the first of some blobs and the lengths of all, if they follow each other in one segment.
@@ -318,7 +332,8 @@ class Restore:
         return first, tuple(place.length for place in places)
 
     def _leaf(self, path: bytes, node: Node, item: Item, kind: int) -> None:
-        group = get_extra(node.extras, Extra.LINK_GROUP) if node.extras else None
+        name = get_extra(node.extras, Extra.LINK_GROUP) if node.extras else None
+        group = None if name is None else (name, kind)
         first = None if group is None else self._links.get(group)
         decision = self._target.decide(path, item)
         if decision is Decision.SKIP:
@@ -374,6 +389,8 @@ class Restore:
         try:
             for piece in self._pieces(file, node):
                 with file.lock:
+                    if file.failed:
+                        break  # there may be no end of what it claims to hold
                     file.missing += 1
                 self._plan(self._large, piece.place, piece)
         except IntegrityError as error:
@@ -458,9 +475,10 @@ class Restore:
             helper = self._helper()
             left = None if helper is None else helper.write(_small_files(quick), segment)
             quick = quick if left is None else [quick[number] for number in left]
+        weight = 1 if isinstance(segment, IntegrityError) else max(1, len(segment) >> 20)
         while not self._stopping:
             try:
-                return self._fetched.put((key, plain, quick, segment), timeout=_WAIT)
+                return self._fetched.put((key, plain, quick, segment), weight, timeout=_WAIT)
             except Full:
                 continue
         return None

@@ -16,7 +16,7 @@ from typing import Final
 
 from freezer_sdk.engines.dedup import config as configs
 from freezer_sdk.engines.dedup import protocol
-from freezer_sdk.engines.dedup.cache import make_folder
+from freezer_sdk.engines.dedup.cache import OPEN, make_folder
 from freezer_sdk.engines.dedup.deletion import SWEEPS
 from freezer_sdk.engines.dedup.documents import MAX_NUMBER
 from freezer_sdk.engines.dedup.keyring import KeyRing
@@ -57,7 +57,7 @@ class Memory:
     def load(self) -> Seen:
         """What was seen; nothing when that is not known."""
         try:
-            with (self.folder / _FILE).open("rb") as file:
+            with os.fdopen(os.open(self.folder / _FILE, OPEN), "rb") as file:
                 document = json.loads(file.read(_MAX_SIZE))
             configuration, generation, commit = (document[name] for name in ("configuration", "generation", "commit"))
         except (OSError, ValueError, KeyError, TypeError, RecursionError):

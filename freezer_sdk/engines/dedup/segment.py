@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import struct
+import sys
 import threading
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, pairwise
 from typing import NamedTuple, Protocol
 
 from freezer_sdk.compressors.base import Compressor
@@ -158,10 +161,10 @@ class OpenSegment(NamedTuple):
         """One blob's bytes."""
         return bytes(memoryview(self.raw)[offset : offset + length])
 
-    def blobs(self) -> Sequence[memoryview]:
+    def blobs(self) -> Iterator[memoryview]:
         """All blobs in order."""
         view = memoryview(self.raw)
-        return [view[a:b] for a, b in zip(self.offsets, self.offsets[1:], strict=False)]
+        return (view[a:b] for a, b in pairwise(self.offsets))
 
 
 def open_segment(data: Buffer, keys: PackKeys, compressors: Callable[[str], Compressor]) -> OpenSegment:
@@ -186,15 +189,10 @@ def open_segment(data: Buffer, keys: PackKeys, compressors: Callable[[str], Comp
     raw: Buffer = payload if method == "none" else compressors(method).decompress(payload, size=size)
     if len(raw) != size:
         raise IntegrityError("a segment's content has another length than it says")
-    offsets = [0]
-    total = 0
-    for length in lengths:
-        total += length
-        offsets.append(total)
-    return OpenSegment(header, raw, offsets)
+    return OpenSegment(header, raw, array("I", accumulate(lengths, initial=0)))
 
 
-def _parse(plain: memoryview) -> tuple[str, int, Sequence[int], memoryview]:
+def _parse(plain: memoryview) -> tuple[str, int, array[int], memoryview]:
     try:
         at = 1 + plain[0]
         method = bytes(plain[1:at]).decode("ascii")
@@ -202,10 +200,12 @@ def _parse(plain: memoryview) -> tuple[str, int, Sequence[int], memoryview]:
         at += 12
         if size > MAX_SEGMENT or count > MAX_BLOBS_IN_SEGMENT or at + 4 * count + stored > len(plain):
             raise IntegrityError("a segment's lengths are out of bounds")
-        lengths = struct.unpack_from(f"<{count}I", plain, at)
     except (struct.error, IndexError, UnicodeDecodeError):
         raise IntegrityError("a segment's frame is damaged") from None
-    if sum(lengths) != size or any(length > MAX_BLOB for length in lengths):
+    lengths = array("I", plain[at : at + 4 * count].tobytes())  # numbers, not objects: there may be a million
+    if sys.byteorder == "big":
+        lengths.byteswap()
+    if sum(lengths) != size or (count and not 1 <= min(lengths) <= max(lengths) <= MAX_BLOB):
         raise IntegrityError("a segment's lengths do not add up")
     at += 4 * count
     return method, size, lengths, plain[at : at + stored]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from freezer_sdk.engines.dedup.commit import Commit
 from freezer_sdk.engines.dedup.page import Content, Page
-from freezer_sdk.engines.dedup.tree import Node, TreeReader, join, nodes_of
+from freezer_sdk.engines.dedup.tree import DirectoryReader, HeldPages, Node, TreeReader, check_depth, join
 from freezer_sdk.errors import IntegrityError, RestoreConflict, RestoreError
 from freezer_sdk.files.patterns import Filter
 from freezer_sdk.model import Layout, Problem, RestoreOptions
@@ -41,8 +41,7 @@ class _Open:
 
     recorded: bytes
     target: bytes
-    pages: Iterator[Page]
-    directories: Iterator[Node] = field(default_factory=lambda: iter(()))
+    reader: DirectoryReader
 
 
 @dataclass(slots=True)
@@ -167,36 +166,38 @@ class Selection:
         """A root and all that lies below it, page by page."""
         yield self._one(root, place, root.name, problem)
         stack: list[_Open] = []
+        held = HeldPages()
         if stat.S_ISDIR(root.attributes.mode):
-            stack.append(_Open(root.name, place, self._trees.checked_pages(root.content)))
+            stack.append(_Open(root.name, place, self._trees.nodes(root.content, held)))
         while stack:
             level = stack[-1]
-            node = next(level.directories, None)
+            try:
+                node = level.reader.take()
+                page = level.reader.next_page() if node is None else None
+                if page is not None:
+                    page.extras()
+            except IntegrityError as error:
+                problem(Problem(path=os.fsdecode(level.recorded), kind="damaged", message=str(error)))
+                stack.pop()
+                continue
             if node is not None:
                 recorded = join(level.recorded, node.name)
                 target = level.target + b"/" + node.name if level.target else node.name
                 yield self._one(node, target, recorded, problem)
                 if node.content.ids:
-                    stack.append(_Open(recorded, target, self._trees.checked_pages(node.content)))
+                    check_depth(len(stack))
+                    stack.append(_Open(recorded, target, self._trees.nodes(node.content, held)))
                 continue
-            try:
-                page = next(level.pages, None)
-                if page is None:
-                    stack.pop()
-                    continue
-                page.extras()
-            except IntegrityError as error:
-                problem(Problem(path=os.fsdecode(level.recorded), kind="damaged", message=str(error)))
+            if page is None:
                 stack.pop()
                 continue
             directories: list[int] = []
             leaves: list[int] = []
             for number, kind in enumerate(page.types):
                 (directories if kind >> 4 == _DIRECTORY else leaves).append(number)
+            level.reader.choose(directories)
             if leaves:
                 yield Leaves(level.target, page, leaves)
-            if directories:
-                level.directories = nodes_of(page, directories)
 
     def _one(self, node: Node, target: bytes, recorded: bytes, problem: Callable[[Problem], None]) -> Selected:
         is_directory = stat.S_ISDIR(node.attributes.mode)
@@ -220,6 +221,7 @@ class Selection:
     def _below(
         self, root: Node, place: bytes, above: list[Selected], problem: Callable[[Problem], None]
     ) -> Iterator[Selected]:
+        held = HeldPages()
         top = _Level(b"", b"", iter((root,)), None)
         stack = [top]
         while stack:
@@ -251,7 +253,8 @@ class Selection:
                 yield from self._release(stack, above)
                 yield this
             if node.content.ids:
-                nodes = self._trees.nodes(node.content)
+                check_depth(len(stack))
+                nodes = self._trees.nodes(node.content, held)
                 pending = None if chosen or not target else this  # the target itself is left as it is
                 stack.append(_Level(recorded, target, nodes, pending))
 

@@ -152,6 +152,7 @@ class Structure:
         self.places, self._tick = places, tick
         self._clean: set[bytes] = set()  # joined ids of directories that are whole, with all below them
         self._tainted: dict[Content, _Tainted] = {}
+        self._lists: dict[tuple[int, bytes], tuple[int, Fault | None]] = {}  # by depth and id: bytes, first fault
 
     def whole(self, root: Content) -> bool:
         """Whether everything below a root can be restored.
@@ -215,19 +216,35 @@ class Structure:
 
     def _file(self, row: tuple[int, ...], content: Content, extents: bytes | None) -> Fault | None:
         """What is wrong with a file; all of its blobs are looked up in any case."""
-        size, fault = 0, None
+        size, fault = self._measure(content)
         try:
-            for blob in self._ids(content):
-                try:
-                    size += self.places.find(Kind.DATA, blob).length
-                except Unreadable as error:
-                    fault = fault or error.fault
             wanted = row[4] if extents is None else sum(length for _offset, length in split_extents(extents))
             if fault is None and size != wanted and not row[3] & FLAG_INCOMPLETE:
                 raise IntegrityError(f"has {size} bytes of content, not {wanted}")
         except IntegrityError as error:
             return fault or _fault_of(error)
         return fault
+
+    def _measure(self, content: Content) -> tuple[int, Fault | None]:
+        """Bytes of a file's content and the first fault in it; a list that occurs again is not looked at again."""
+        if content.depth > MAX_DEPTH:
+            return 0, Fault("", _DAMAGED, "lists of ids lie deeper than they may")
+        size, fault, ids = 0, None, content.ids
+        for at in range(0, len(ids), 32):
+            blob = ids[at : at + 32]
+            found = self._lists.get((content.depth, blob)) if content.depth else None
+            if found is None:
+                try:
+                    if content.depth:
+                        found = self._measure(Content(content.depth - 1, list_ids(self.places.meta(blob))))
+                    else:
+                        found = self.places.find(Kind.DATA, blob).length, None
+                except IntegrityError as error:
+                    found = 0, _fault_of(error)
+                if content.depth:
+                    self._lists[content.depth, blob] = found
+            size, fault = size + found[0], fault or found[1]
+        return size, fault
 
     def _ids(self, content: Content) -> Iterator[bytes]:
         """The ids at the end of a reference, through its lists."""

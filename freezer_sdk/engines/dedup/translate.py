@@ -24,7 +24,7 @@ from freezer_sdk.errors import IntegrityError, RepositoryError, StorageError
 from freezer_sdk.modes.base import FLAG_HARDLINK, FLAG_INCOMPLETE, Attributes, Extra, Extras
 
 _ONE_BLOB = 64 << 10  # files up to this size are not cut
-_REMEMBERED = 16_384  # contents that are not read twice
+_REMEMBERED = 16_384  # contents, of files and of directories, that are not read twice
 _DIR, _TYPE = 0o040000, 0o170000
 
 
@@ -49,7 +49,11 @@ class _File:
 
 @dataclass(slots=True, eq=False)
 class _Directory:
-    """A directory that is stored when all that lies in it is."""
+    """A directory that is stored when all that lies in it is.
+
+    Attributes:
+        twin: one with the same content that was planned before, and is stored in its place.
+    """
 
     path: bytes
     names: list[bytes] = field(default_factory=list)
@@ -58,6 +62,7 @@ class _Directory:
     extras: list[Extras] = field(default_factory=list)
     below: list[tuple[_Directory, Content, Pair | None]] = field(default_factory=list)
     content: Content | None = None
+    twin: _Directory | None = None
 
 
 _Item = tuple[_Step, "_File | _Directory"]
@@ -90,6 +95,7 @@ class Translation:
         self._source, self._target, self._writer, self._tick = source, target, writer, tick
         self._ingest = ingest
         self._known: OrderedDict[tuple[Content, Extras, int], _File] = OrderedDict()
+        self._directories: OrderedDict[Content, _Directory] = OrderedDict()
         self.files = 0
 
     def copy(self, root: Content, pair: Pair | None, ahead: ReadAhead) -> Content:
@@ -117,19 +123,25 @@ class Translation:
     # -- what is to be done, a little ahead of doing it ----------------------------------------------------
 
     def _plan(self, top: _Directory, root: Content, pair: Pair | None) -> _Plan:
-        stack: list[tuple[_Directory, Iterator[tuple[_Directory, Content, Pair | None]]]] = []
+        stack: list[tuple[_Directory, Content, Iterator[tuple[_Directory, Content, Pair | None]]]] = []
         yield from self._enter(top, root, pair)
-        stack.append((top, iter(top.below)))
+        stack.append((top, root, iter(top.below)))
         while stack:
-            directory, below = stack[-1]
+            directory, content, below = stack[-1]
             step = next(below, None)
             if step is None:
                 stack.pop()
                 directory.below = []
                 yield (_Step.LEAVE, directory), None
+                self._directories[content] = directory
+                if len(self._directories) > _REMEMBERED:
+                    self._directories.popitem(last=False)
                 continue
-            yield from self._enter(*step)
-            stack.append((step[0], iter(step[0].below)))
+            child, inside, _pair = step
+            child.twin = self._directories.get(inside)
+            if child.twin is None:
+                yield from self._enter(*step)
+                stack.append((child, inside, iter(child.below)))
 
     def _enter(self, directory: _Directory, content: Content, pair: Pair | None) -> _Plan:
         """Lists a directory; plans to read those of its files that are not in the target yet."""
@@ -228,7 +240,8 @@ class Translation:
         for n, item in enumerate(directory.contents):
             if isinstance(item, _File):
                 directory.extras[n] = _tagged(directory.extras[n], item.tag)
-            content = item if isinstance(item, Content) else item.content
+            stored = item.twin if isinstance(item, _Directory) and item.twin is not None else item
+            content = stored if isinstance(stored, Content) else stored.content
             assert content is not None  # steps come in order: what lies in a directory was stored before
             contents.append(content)
         extras = [(n, facts) for n, facts in enumerate(directory.extras) if facts]

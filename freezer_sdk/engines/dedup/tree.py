@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import stat
 import struct
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +30,7 @@ _TYPES = {
 }
 _NO_NAMES = frozenset((b"", b".", b".."))
 _MAX_DEPTH = 20_000  # of directories: a cycle in a hostile repository ends
+_MOST_HELD = 24 << 20  # bytes of pages of directories that lie in each other; as objects they take several times that
 
 
 class Node(NamedTuple):
@@ -66,32 +68,14 @@ class TreeReader:
         for blob in content_ids(content, self.blobs.meta):
             yield Page(self.blobs.meta(blob))
 
-    def checked_pages(self, content: Content, *, top: bool = False) -> Iterator[Page]:
-        """As :meth:`pages`, with names that are sorted and stay in the directory.
-
-        Args:
-            top: the directory of the roots, whose names are absolute paths.
-
-        Raises:
-            IntegrityError, StorageError.
-        """
-        last: list[bytes] = []
-        for page in self.pages(content):
-            _check_names(page, last, top=top)
-            last = page.names[-1:]
-            yield page
-
-    def nodes(self, content: Content, *, top: bool = False) -> Iterator[Node]:
+    def nodes(self, content: Content, held: HeldPages | None = None, *, top: bool = False) -> DirectoryReader:
         """The entries of a directory, sorted by name.
 
         Args:
+            held: of all directories that are read at the same time.
             top: the directory of the roots, whose names are absolute paths.
-
-        Raises:
-            IntegrityError: damaged, or a name could lead outside the directory; StorageError.
         """
-        for page in self.checked_pages(content, top=top):
-            yield from nodes_of(page)
+        return DirectoryReader(self, content, held or HeldPages(), top=top)
 
     def walk(
         self, root: Content, *, below: bytes | None = None, depth: int | None = None
@@ -106,7 +90,8 @@ class TreeReader:
         Raises:
             IntegrityError, StorageError.
         """
-        stack: list[tuple[bytes, Iterator[Node]]] = [(b"", self.nodes(root, top=True))]
+        held = HeldPages()
+        stack = [(b"", self.nodes(root, held, top=True))]
         base = 1
         while stack:
             parent, nodes = stack[-1]
@@ -127,13 +112,116 @@ class TreeReader:
                 if depth is not None and len(stack) - base >= depth:
                     continue
             if stat.S_ISDIR(node.attributes.mode) and node.content.ids:
-                if len(stack) > _MAX_DEPTH:
-                    raise IntegrityError("directories lie deeper than they may")
-                stack.append((path, self.nodes(node.content)))
+                check_depth(len(stack))
+                stack.append((path, self.nodes(node.content, held)))
 
     def find(self, root: Content, path: bytes) -> Node | None:
         """The entry of one absolute path."""
         return next((node for found, node in self.walk(root, below=path) if found == path), None)
+
+
+class HeldPages:
+    """Sees to it that directories which lie in each other do not keep too many pages in memory."""
+
+    def __init__(self) -> None:
+        self._sizes: OrderedDict[DirectoryReader, int] = OrderedDict()
+        self._total = 0
+
+    def add(self, reader: DirectoryReader, size: int) -> None:
+        """A reader has taken a page into memory."""
+        self._sizes[reader] = size
+        self._total += size
+        while self._total > _MOST_HELD and len(self._sizes) > 1:
+            oldest, size = self._sizes.popitem(last=False)
+            self._total -= size
+            oldest.drop()
+
+    def remove(self, reader: DirectoryReader) -> None:
+        """A reader has let go of its page."""
+        self._total -= self._sizes.pop(reader, 0)
+
+
+class DirectoryReader:
+    """The entries of a directory in the order of their names. In between its page may be dropped, and is read again.
+
+    Args:
+        top: the directory of the roots, whose names are absolute paths.
+    """
+
+    def __init__(self, trees: TreeReader, content: Content, held: HeldPages, *, top: bool = False) -> None:
+        self._meta, self._held, self._top = trees.blobs.meta, held, top
+        self._pages = content_ids(content, self._meta)
+        self._page_id = b""
+        self._last: list[bytes] = []
+        self._chosen: Sequence[int] | None = ()
+        self._count = self._done = 0
+        self._nodes: Iterator[Node] | None = None
+
+    def __iter__(self) -> Iterator[Node]:
+        return self
+
+    def __next__(self) -> Node:
+        while True:
+            node = self.take()
+            if node is not None:
+                return node
+            if self.next_page() is None:
+                raise StopIteration
+
+    def next_page(self) -> Page | None:
+        """The next page, whose names are sorted and stay in the directory; its entries come next.
+
+        Raises:
+            IntegrityError, StorageError.
+        """
+        self._held.remove(self)
+        self._nodes, self._done, self._count = None, 0, 0
+        self._page_id = next(self._pages, b"")
+        if not self._page_id:
+            return None
+        page = self._load()
+        _check_names(page, self._last, top=self._top)
+        self._last = page.names[-1:]
+        self._chosen, self._count, self._nodes = None, page.count, nodes_of(page)
+        return page
+
+    def choose(self, numbers: Sequence[int]) -> None:
+        """Of the page that was just given, only these entries come."""
+        self._chosen, self._count, self._nodes = numbers, len(numbers), None
+
+    def take(self) -> Node | None:
+        """The next entry of the page; ``None`` when all have come.
+
+        Raises:
+            IntegrityError, StorageError.
+        """
+        if self._done == self._count:
+            return None
+        if self._nodes is None:
+            numbers = range(self._count) if self._chosen is None else self._chosen
+            self._nodes = nodes_of(self._load(), numbers[self._done :])
+        self._done += 1
+        return next(self._nodes)
+
+    def drop(self) -> None:
+        """Gives memory back."""
+        self._nodes = None
+
+    def _load(self) -> Page:
+        page = Page(self._meta(self._page_id))
+        self._held.remove(self)
+        self._held.add(self, page.size)
+        return page
+
+
+def check_depth(depth: int) -> None:
+    """Ends the way down into a directory that would lie in itself.
+
+    Raises:
+        IntegrityError: no real tree is so deep.
+    """
+    if depth > _MAX_DEPTH:
+        raise IntegrityError("directories lie deeper than they may")
 
 
 def nodes_of(page: Page, numbers: Sequence[int] | None = None) -> Iterator[Node]:
@@ -255,8 +343,8 @@ def split_extents(value: bytes) -> list[tuple[int, int]]:
     extents = list(struct.iter_unpack("<QQ", value))
     end = 0
     for offset, length in extents:
-        if offset < end:
-            raise IntegrityError("stored extents overlap")
+        if offset < end or not length:
+            raise IntegrityError("stored extents are empty or overlap")
         end = offset + length
     return extents
 

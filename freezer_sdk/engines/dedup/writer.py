@@ -15,6 +15,8 @@ from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.index import BlobIndex, PackRows, encode_index, section_of
 from freezer_sdk.engines.dedup.layout import Kind, index_name, pack_name
 from freezer_sdk.engines.dedup.pack import OpenPack
+from freezer_sdk.errors import IntegrityError
+from freezer_sdk.files.writer_process import is_content
 from freezer_sdk.model import Buffer
 from freezer_sdk.streams.cancel import CancelToken
 from freezer_sdk.streams.pool import WorkerPool
@@ -198,6 +200,11 @@ class BlobWriter:
     def _seal(self, kind: Kind, joining: _Joining) -> None:
         with memoryview(joining.buffer) as whole, whole[: joining.size] as raw:
             method, payload = segment.compress(raw, self._compressor, self._settings.compression_level)
+            if not is_content(self._hash_keys[kind], b"".join(joining.ids), joining.lengths, raw):
+                raise IntegrityError(
+                    "data changed in memory after they were read; nothing was stored of them",
+                    hint="the memory of this machine is faulty",
+                )
             with segment.frame(joining.lengths, method, payload) as plain:
                 del payload
                 with self._lock:
