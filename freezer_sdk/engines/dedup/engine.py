@@ -12,6 +12,7 @@ from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.keyring import KeyRing
 from freezer_sdk.engines.dedup.repository import DedupRepository
 from freezer_sdk.engines.dedup.settings import NO_CACHE, OPTIONS, Settings
+from freezer_sdk.engines.dedup.upkeep.spare import make_reserve
 from freezer_sdk.errors import ConfigurationError, PluginNotFound, UnsupportedFormat
 from freezer_sdk.storages.base import Storage
 
@@ -31,7 +32,7 @@ class DedupEngine(Engine):
     @property
     def capabilities(self) -> EngineCapabilities:
         """No levels: every backup is full by reference."""
-        return EngineCapabilities(keys=True, streams=True, copies=True)
+        return EngineCapabilities(prune=True, keys=True, streams=True, copies=True, retention=True)
 
     def probe(self, storage: Storage) -> bool:
         """Whether there is a configuration.
@@ -63,6 +64,7 @@ class DedupEngine(Engine):
             supported=self._supported(),
             like=None if like is None else like.keys,
         )
+        make_reserve(storage, self._settings.reserve)
         return self._repository(storage, keys)
 
     def open(self, storage: Storage, *, password: PasswordSource) -> DedupRepository:
