@@ -192,6 +192,8 @@ def test_false_rows_do_not_spoil_what_other_untrusted_writers_have_stored(world:
     backup = world.backup("neighbour")
     world.put_index("client", false_rows(world, [*world.packs(), *world.packs(Kind.META)]))
     world.restores(backup, tmp_path / "out")
+    with Freezer(world.storage, password="owner") as freezer:
+        assert freezer.verify(read_data=True).ok
     world.put_index("owner", false_rows(world, world.packs()))  # taken over from the client's by a maintainer
     world.restores(backup, tmp_path / "again")
 

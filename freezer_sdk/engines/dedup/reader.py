@@ -144,7 +144,7 @@ class BlobReader:
         """
         place = self.index.find(kind, blob) if kind in self._asked else None
         if place is not None:
-            return self._undisputed(kind, blob, place)
+            return self.undisputed(kind, blob, place)
         with self._lock:
             self.load_index(kind)
             place = self.index.find(kind, blob)
@@ -157,10 +157,14 @@ class BlobReader:
             raise IntegrityError(
                 f"a blob is in no index: {blob.hex()[:16]}", hint="freezer backup verify lists what is damaged"
             )
-        return self._undisputed(kind, blob, place)
+        return self.undisputed(kind, blob, place)
 
-    def _undisputed(self, kind: Kind, blob: bytes, place: Place) -> Place:
-        """The same place, unless untrusted slots contradict each other: then the content decides."""
+    def undisputed(self, kind: Kind, blob: bytes, place: Place) -> Place:
+        """The same place, unless untrusted slots contradict each other: then the content decides.
+
+        Raises:
+            StorageError.
+        """
         for other in self.index.disputed(kind, blob):
             try:
                 self._get(kind, blob, other)

@@ -76,6 +76,7 @@ class Places:
         if place is None:
             fault = Fault(INDEX.rstrip("/"), _MISSING, f"blob {blob.hex()[:16]} is in no index")
             raise self._lose(kind, blob, fault)
+        place = self._blobs.undisputed(kind, blob, place)
         if place.pack in self._damaged or self.fault(blob, place) is not None:
             place = self._elsewhere(kind, blob, place)
         self.needed.setdefault(place.pack, set()).add(place.offset)

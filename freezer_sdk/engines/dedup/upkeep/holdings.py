@@ -97,6 +97,9 @@ class FixedReader(BlobReader):
         """There is nothing besides."""
         return self.index.find(kind, blob)
 
+    def _search_packs(self, kind: Kind) -> None:
+        """All that are there are known: rows of the index must stay what they are."""
+
 
 def read_holdings(
     handle: Handle, condemned: frozenset[bytes], since: datetime, *, tick: Callable[[], None]
