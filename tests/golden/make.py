@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from golden.manifest import Manifest, take
 from freezer_sdk import Freezer
 from freezer_sdk.crypto.kdf import Argon2Params
 from freezer_sdk.engines.dedup.access import create_repository, open_repository
-from freezer_sdk.engines.dedup.keyholders import add_slot, reload, rotate
+from freezer_sdk.engines.dedup.keyholders import add_slot, reload
 from freezer_sdk.engines.dedup.keyring import Role
 from freezer_sdk.storages.local import LocalStorage
 
@@ -45,7 +46,7 @@ class Golden:
 
     def __init__(self, base: Path, password: str | None) -> None:
         self.repository, self.source = base / "repository", base / "source"
-        self.passwords = [password]
+        self.passwords: list[str | None] = [password]
         self.backups: dict[str, dict[str, Any]] = {}
         self.storage = LocalStorage(path=str(self.repository))
         create_repository(self.storage, password=password, kdf=COSTS)
@@ -60,20 +61,28 @@ class Golden:
     @contextmanager
     def open(self, **options: Any) -> Iterator[Freezer]:
         """The repository, by its first password."""
+        options = {"reserve": 0, **options}
         with Freezer(f"local:{self.repository}", password=self.passwords[0], engine_options=options) as freezer:
             yield freezer
 
+    def age(self) -> None:
+        """Lets three days pass: by the clock of the storage all objects are older."""
+        for path in self.repository.rglob("*"):
+            os.utime(path, (path.stat().st_mtime - 3 * 86400,) * 2)
+
 
 def encrypted(golden: Golden) -> None:
-    """Every kind of entry, three generations of them, one forgotten."""
+    """Every kind of entry, three generations of them, one forgotten, one held; a record of what was checked."""
     make_tree(golden.source)
-    golden.back_up()
+    held = golden.back_up()
     change_tree(golden.source)
     forgotten = golden.back_up()
     (golden.source / "small").write_bytes(b"changed twice")
     golden.back_up(compression="none")
     with golden.open() as freezer:
         freezer.forget(forgotten)
+        freezer.retention.hold(held, reason="golden")
+        freezer.maintenance.check(read_data=True)
     golden.backups[forgotten]["status"] = "forgotten"
 
 
@@ -96,20 +105,52 @@ def compressors(golden: Golden) -> None:
 
 
 def keys(golden: Golden) -> None:
-    """Two epochs, four slots, one of them removed."""
+    """Two epochs and six slots: a recovery key, a password that was changed, a key that was removed, two roles."""
     golden.source.mkdir()
     (golden.source / "first").write_bytes(b"of the first epoch\n" * 100)
     settle(golden.source)
     golden.back_up()
     ring = open_repository(golden.storage, lambda: PASSWORD)
     for password, role in (("a reader", Role.READER), ("a writer", Role.WRITER), ("removed", Role.READER)):
-        add_slot(golden.storage, ring, password=password, roles={role}, kdf=COSTS)
+        add_slot(golden.storage, ring, password=password, label=password, roles={role}, hosts=["golden"], kdf=COSTS)
         ring = reload(golden.storage, ring)
-    golden.passwords.append("a reader")
-    rotate(golden.storage, ring, revoke=[open_repository(golden.storage, lambda: "removed").slot_id])
+    with golden.open() as freezer:
+        freezer.keys.remove("removed")
+        recovery = freezer.keys.recovery_key()
+        freezer.keys.change_password("changed " + PASSWORD)
+    golden.passwords = ["changed " + PASSWORD, "a reader", recovery.text.lower()]
     (golden.source / "second").write_bytes(b"of the second epoch\n" * 100)
     settle(golden.source)
     golden.back_up()
+
+
+def pruned(golden: Golden) -> None:
+    """What prune leaves: a forgotten backup removed, packs written anew, one index, a backup that came too late."""
+    golden.source.mkdir()
+    for number in range(6):
+        (golden.source / f"kept-{number}").write_bytes(b"%d kept\n" % number * 2000)
+        (golden.source / f"gone-{number}").write_bytes(random.Random(number).randbytes(4000))
+    settle(golden.source)
+    forgotten = golden.back_up()
+    for path in golden.source.glob("gone-*"):
+        path.unlink()
+    settle(golden.source)
+    golden.back_up()
+    (golden.source / "late").write_bytes(b"late")
+    settle(golden.source)
+    late = golden.back_up()
+    (commit,) = (golden.repository / "backups").glob(f"*-{late}")
+    kept = commit.read_bytes()
+    commit.unlink()
+    with golden.open() as freezer:
+        freezer.forget(forgotten)
+    for _ in ("mark", "sweep"):
+        golden.age()
+        with golden.open() as freezer:
+            freezer.maintenance.prune(forget_missing=True, max_waste=0)
+    commit.write_bytes(kept)
+    del golden.backups[forgotten]
+    golden.backups[late] |= {"status": "void", "entries": {}}
 
 
 MAKERS: dict[str, tuple[Callable[[Golden], None], str | None]] = {
@@ -117,6 +158,7 @@ MAKERS: dict[str, tuple[Callable[[Golden], None], str | None]] = {
     "unencrypted": (unencrypted, None),
     "compressors": (compressors, None),
     "keys": (keys, PASSWORD),
+    "pruned": (pruned, None),
 }
 
 
