@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 from freezer_sdk.engines.base import Context
@@ -15,7 +14,7 @@ from freezer_sdk.engines.dedup.layout import digest_of
 from freezer_sdk.engines.dedup.losses import read_losses
 from freezer_sdk.engines.dedup.upkeep.findings import findings
 from freezer_sdk.engines.dedup.upkeep.readings import Readings
-from freezer_sdk.engines.dedup.upkeep.survey import Survey
+from freezer_sdk.engines.dedup.upkeep.survey import Survey, refreshed
 from freezer_sdk.engines.dedup.upkeep.turns import chosen, reads
 from freezer_sdk.errors import FreezerError, StorageError
 from freezer_sdk.model import Event, Problem
@@ -27,18 +26,12 @@ _SHOWN = 5  # paths that a message names
 
 
 class Check:
-    """One check. Call :meth:`run` once.
+    """One check. Call :meth:`run` once."""
 
-    Args:
-        clock: seconds, for the duration.
-    """
-
-    def __init__(
-        self, handle: Handle, options: CheckOptions, context: Context, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._handle, self._options, self._context, self._clock = handle, options, context, clock
+    def __init__(self, handle: Handle, options: CheckOptions, context: Context) -> None:
+        self._handle, self._options, self._context = handle, options, context
         self._findings: list[Finding] = []
-        self._started = clock()
+        self._started = time.monotonic()
         self._now = datetime.now(UTC)
 
     def run(self) -> CheckResult:
@@ -50,6 +43,7 @@ class Check:
             StorageError, Cancelled.
         """
         reads(self._options)
+        self._handle = refreshed(self._handle)
         self._handle.keys.require_role(Role.READER)
         for attempt in range(_ATTEMPTS):
             with Survey(self._handle, self._context, OPERATION) as survey:
@@ -67,8 +61,8 @@ class Check:
         suspects = damaged_packs(self._handle.storage, self._handle.keys)
         to_read = chosen(self._options, survey.packs, readings, self._now)
         survey.read_whole([pack for pack in survey.packs if digest_of(pack[1].name) in suspects])
-        known = {info.name for _kind, info in to_read}
-        survey.look_at([pack for pack in survey.packs if pack[1].name not in known])
+        later = {digest_of(info.name) for _kind, info in to_read}
+        survey.look_at([pack for pack in survey.packs if digest_of(pack[1].name) not in later | suspects])
         survey.walk()
         before = len(survey.damaged)
         left = survey.read_whole(
@@ -107,7 +101,7 @@ class Check:
             oldest=min(known) if known and len(known) == len(times) else None,
             leases=_leases(self._handle),
             marks=_marks(self._handle),
-            duration=round(self._clock() - self._started, 3),
+            duration=round(time.monotonic() - self._started, 3),
             findings=tuple(self._findings),
         )
 

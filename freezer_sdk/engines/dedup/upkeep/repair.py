@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from freezer_sdk.engines.base import Context
-from freezer_sdk.engines.dedup import protocol
+from freezer_sdk.engines.dedup import features, protocol
 from freezer_sdk.engines.dedup.catalog import Listed
 from freezer_sdk.engines.dedup.copy import Source
 from freezer_sdk.engines.dedup.damage import note_damaged
@@ -23,19 +23,12 @@ from freezer_sdk.engines.dedup.upkeep.claim import Claim
 from freezer_sdk.engines.dedup.upkeep.diagnosis import Diagnosis, Other, diagnose, examine
 from freezer_sdk.engines.dedup.upkeep.findings import affected, lost_files
 from freezer_sdk.engines.dedup.upkeep.refill import Refill
-from freezer_sdk.engines.dedup.upkeep.survey import Survey
+from freezer_sdk.engines.dedup.upkeep.survey import Survey, refreshed
 from freezer_sdk.errors import IntegrityError
 from freezer_sdk.model import Event, Problem
 from freezer_sdk.upkeep_model import RepairOptions, RepairPlan, RepairResult
 
 OPERATION = "repair"
-
-
-@dataclass
-class _Done:
-    """What was stored."""
-
-    added_bytes: int = 0
 
 
 class Repair:
@@ -46,7 +39,7 @@ class Repair:
     """
 
     def __init__(self, handle: Handle, options: RepairOptions, context: Context, others: Sequence[Other] = ()) -> None:
-        self._handle, self._options, self._context = handle.without_cache(), options, context
+        self._handle, self._options, self._context = handle, options, context
         self._others = [other for other in others if other.handle.keys.repository_id != handle.keys.repository_id]
         self._started = time.monotonic()
 
@@ -56,6 +49,7 @@ class Repair:
         Raises:
             AccessDenied, StorageError, Cancelled.
         """
+        self._handle = refreshed(self._handle)
         with self._survey() as survey:
             examine(survey, self._options)
             return diagnose(survey, self._others).plan(survey, self._options)
@@ -68,6 +62,7 @@ class Repair:
             RepositoryLocked: somebody else maintains the repository.
             StorageError, IntegrityError, LeaseLost, Cancelled: run it again.
         """
+        self._handle = refreshed(self._handle)
         keys = self._handle.keys
         for role in (Role.WRITER, Role.MAINTAINER):
             keys.require_role(role)
@@ -77,17 +72,14 @@ class Repair:
             diagnosis = diagnose(survey, self._others)
             plan = diagnosis.plan(survey, self._options)
             if not plan.steps:
-                return self._result(plan, _Done())
+                return self._result(plan)
             with Claim(self._handle.storage, keys) as claim:
-                if survey.moved_on():  # what was seen may have been deleted since
-                    return self._again(claim)
-                return self._result(*self._mend(survey, diagnosis, plan, claim))
-
-    def _again(self, claim: Claim) -> RepairResult:
-        with self._survey() as survey:
-            examine(survey, self._options)
-            diagnosis = diagnose(survey, self._others)
-            return self._result(*self._mend(survey, diagnosis, diagnosis.plan(survey, self._options), claim))
+                if not survey.moved_on():
+                    return self._mend(survey, diagnosis, plan, claim)
+                with self._survey() as later:  # what was seen may have been deleted since
+                    examine(later, self._options)
+                    diagnosis = diagnose(later, self._others)
+                    return self._mend(later, diagnosis, diagnosis.plan(later, self._options), claim)
 
     def _survey(self) -> Survey:
         self._handle.keys.require_role(Role.READER)
@@ -95,17 +87,17 @@ class Repair:
 
     # -- steps ---------------------------------------------------------------------------------------------
 
-    def _mend(self, survey: Survey, diagnosis: Diagnosis, plan: RepairPlan, claim: Claim) -> tuple[RepairPlan, _Done]:
-        storage, keys, done = self._handle.storage, self._handle.keys, _Done()
+    def _mend(self, survey: Survey, diagnosis: Diagnosis, plan: RepairPlan, claim: Claim) -> RepairResult:
+        storage, keys, added = self._handle.storage, self._handle.keys, 0
         for name, raw in diagnosis.copies.items():
             storage.put(name, [raw])
         if diagnosis.copies:
             storage.flush()
         if diagnosis.stores:
-            self._store(survey, diagnosis, claim, done)
+            added = self._store(survey, diagnosis, claim)
         note_damaged(storage, keys, diagnosis.found, diagnosis.cleared)
         claim.keep()
-        losses, broken = self._what_is_left(survey, diagnosis)
+        losses, broken = self._what_is_left(survey)
         write_losses(storage, keys, losses)
         if self._options.forget_broken:
             for item in diagnosis.hopeless:
@@ -113,13 +105,16 @@ class Repair:
             broken -= {item.id for item in diagnosis.hopeless}
         storage.flush()
         lost = tuple(affected(backup, loss) for backup, loss in losses.backups.items())
-        return RepairPlan(steps=plan.steps, lost=lost, broken=tuple(sorted(broken))), done
+        return self._result(replace(plan, lost=lost, broken=tuple(sorted(broken))), added)
 
-    def _store(self, survey: Survey, diagnosis: Diagnosis, claim: Claim, done: _Done) -> None:
-        """Packs, their index, and commits that rely on them."""
+    def _store(self, survey: Survey, diagnosis: Diagnosis, claim: Claim) -> int:
+        """Packs, their index, and commits that rely on them; gives the bytes that were stored."""
         for pack in (*survey.damaged, *(pack for _kind, pack in survey.inventory.missing())):
             survey.inventory.index.distrust(pack)
-        refill = Refill(self._handle, survey.reader, claim, self._context.cancel)
+        settings = self._handle.settings
+        needed = features.read_features(settings.compression, self._handle.compressors)
+        keys = features.announce(self._handle.storage, self._handle.keys, needed)  # before anything is so compressed
+        refill = Refill(replace(self._handle, keys=keys), survey.reader, claim, self._context.cancel)
         try:
             refill.writer.index_also(diagnosis.orphans)
             refill.blobs(diagnosis.wanted)
@@ -130,7 +125,7 @@ class Repair:
             self._commit(refill, commits)
         finally:
             refill.writer.close()
-            done.added_bytes = refill.writer.added_bytes
+        return refill.writer.added_bytes
 
     def _try(self, refill: Refill, source: Source, backup: str) -> Content | None:
         """Copies a backup again, as far as the other repository has it."""
@@ -147,7 +142,7 @@ class Repair:
             if root is not None:
                 refill.commit(item, source, root)
 
-    def _what_is_left(self, before: Survey, diagnosis: Diagnosis) -> tuple[Losses, set[str]]:
+    def _what_is_left(self, before: Survey) -> tuple[Losses, set[str]]:
         """What cannot be restored now that all is stored; only that is written down."""
         with self._survey() as survey:
             survey.damaged = before.damaged
@@ -157,11 +152,11 @@ class Repair:
             blobs = frozenset(blob for kind, blob in survey.places.lost if kind is Kind.DATA)
             return Losses(lost, blobs), {item.id for item, _error in survey.backups.damaged}
 
-    def _result(self, plan: RepairPlan, done: _Done) -> RepairResult:
+    def _result(self, plan: RepairPlan, added: int = 0) -> RepairResult:
         return RepairResult(
             steps=plan.steps,
             lost=plan.lost,
             broken=plan.broken,
-            added_bytes=done.added_bytes,
+            added_bytes=added,
             duration=round(time.monotonic() - self._started, 3),
         )

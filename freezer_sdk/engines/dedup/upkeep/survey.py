@@ -7,11 +7,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from freezer_sdk.engines.base import Context
-from freezer_sdk.engines.dedup import protocol
+from freezer_sdk.engines.dedup import keyholders, protocol
 from freezer_sdk.engines.dedup.catalog import Catalog
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.index import Place
@@ -19,7 +20,7 @@ from freezer_sdk.engines.dedup.inspection import PackInspector
 from freezer_sdk.engines.dedup.inventory import Inventory, read_backups
 from freezer_sdk.engines.dedup.layout import Kind, digest_of, pack_name
 from freezer_sdk.engines.dedup.structure import Places, Structure
-from freezer_sdk.errors import IntegrityError, ObjectNotFound
+from freezer_sdk.errors import IntegrityError, ObjectNotFound, UnsupportedFormat
 from freezer_sdk.model import Event, Problem
 from freezer_sdk.storages.base import ObjectInfo
 from freezer_sdk.streams.pool import WorkerPool
@@ -42,10 +43,23 @@ class Damage(NamedTuple):
     good: dict[bytes, Place]
 
 
+def refreshed(handle: Handle) -> Handle:
+    """With the keys of now: what a newer epoch encrypts must not look damaged to a program that has long been open.
+
+    Raises:
+        WrongPassword: the key in use was removed; StorageError.
+    """
+    try:
+        return replace(handle.without_cache(), keys=keyholders.reload(handle.storage, handle.keys))
+    except (IntegrityError, UnsupportedFormat):  # the configuration itself is damaged: go on with what is known
+        return handle.without_cache()
+
+
 class Survey:
     """Looks at a repository. A context manager; nothing is written.
 
     Args:
+        handle: as :func:`refreshed` gives it.
         operation: for events.
 
     Attributes:
@@ -59,7 +73,7 @@ class Survey:
     structure: Structure
 
     def __init__(self, handle: Handle, context: Context, operation: str) -> None:
-        self.handle, self._context, self._operation = handle.without_cache(), context, operation
+        self.handle, self._context, self._operation = handle, context, operation
         self.problems: list[Problem] = []
         self.damaged: dict[bytes, Damage] = {}
         self.read: set[bytes] = set()
