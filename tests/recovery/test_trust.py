@@ -1,0 +1,89 @@
+"""Backups that their signer may not make, or that somebody made in another's name, are not shown as backups."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from freezer_sdk import Freezer
+from freezer_sdk.engines.base import Context
+from freezer_sdk.engines.dedup.access import create_repository, open_repository
+from freezer_sdk.engines.dedup.engine import DedupEngine
+from freezer_sdk.engines.dedup.keyholders import add_slot
+from freezer_sdk.engines.dedup.keyring import Role
+from freezer_sdk.model import BackupOptions
+from freezer_sdk.modes.fs import FilesystemMode
+from freezer_sdk.storages.local import LocalStorage
+
+from .conftest import CHEAP, PASSWORD, Recover
+
+ID = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository with an owner and a client, who may make backups of the host ``mine``."""
+    storage = LocalStorage(path=str(tmp_path / "repository"))
+    create_repository(storage, password=PASSWORD, kdf=CHEAP)
+    keys = open_repository(storage, lambda: PASSWORD)
+    add_slot(storage, keys, password="client", roles={Role.WRITER}, hosts=["mine"], kdf=CHEAP)
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "file").write_text("content")
+    return tmp_path / "repository"
+
+
+def store(repository: Path, password: str, *, host: str, backup: str | None = None, second: int = 0) -> str:
+    options = BackupOptions(name="t", host=host, id=backup, time=datetime(2026, 1, 2, 3, 4, second, tzinfo=UTC))
+    with (
+        DedupEngine().open(LocalStorage(path=str(repository)), password=lambda: password) as opened,
+        FilesystemMode(paths=[str(repository.parent / "source")], sync=False).protect() as protected,
+    ):
+        return opened.backup(protected, options, Context()).id
+
+
+def states(recover: Recover, repository: Path) -> list[tuple[str, str]]:
+    lines = recover("list", repository, "--forgotten").out.splitlines()
+    return [(line.split()[2], line.split()[3]) for line in lines]
+
+
+def visible(repository: Path) -> list[str]:
+    with Freezer(f"local:{repository}", password=PASSWORD) as freezer:
+        return [backup.host for backup in freezer.backups()]
+
+
+def test_a_host_that_the_signer_may_not_speak_for(
+    repository: Path, recover: Recover, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # an attacker's program does not refuse it
+    monkeypatch.setattr("freezer_sdk.engines.dedup.backup.BackupRun._refuse_host", lambda run: None)
+    store(repository, "client", host="mine", second=1)
+    forged = store(repository, "client", host="yours", second=2)
+    assert visible(repository) == ["mine"]
+    assert [line.split()[3] for line in recover("list", repository).out.splitlines()] == ["mine"]
+    assert states(recover, repository) == [("complete", "mine"), ("forged", "yours")]
+    recover("restore", repository, forged, repository.parent / "out", code=2)
+    assert not (repository.parent / "out").exists()
+
+
+def test_an_id_that_somebody_else_has_used(repository: Path, recover: Recover) -> None:
+    twin = repository.with_name("twin")
+    shutil.copytree(repository, twin)
+    store(twin, "client", host="mine", backup=ID, second=1)
+    store(repository, PASSWORD, host="yours", backup=ID, second=2)
+    shutil.copytree(twin, repository, dirs_exist_ok=True)
+    assert visible(repository) == ["yours"]
+    assert states(recover, repository) == [("forged", "mine"), ("complete", "yours")]
+    recover("restore", repository, ID, repository.parent / "out")
+
+
+def test_two_of_one_id_are_told_apart_by_their_whole_name(repository: Path, recover: Recover) -> None:
+    twin = repository.with_name("twin")
+    shutil.copytree(repository, twin)
+    store(twin, PASSWORD, host="one", backup=ID, second=1)
+    store(repository, PASSWORD, host="two", backup=ID, second=2)
+    shutil.copytree(twin, repository, dirs_exist_ok=True)
+    recover("ls", repository, ID, code=2)
+    recover("ls", repository, f"20260102T030401.000Z-{ID}")
