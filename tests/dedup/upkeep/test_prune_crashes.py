@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from dedup.upkeep.prune_killer import make_old
 from dedup.upkeep.world import (
+    ENGINE,
     NeverOverwrites,
     assert_whole,
     content,
@@ -17,7 +21,9 @@ from dedup.upkeep.world import (
     write_files,
 )
 
-from freezer_sdk import StorageError, StorageFull, StorageUnavailable
+from freezer_sdk import Freezer, StorageError, StorageFull, StorageUnavailable
+from freezer_sdk.engines.dedup.access import create_repository
+from freezer_sdk.storages.local import LocalStorage
 from freezer_sdk.testing import Fault, FaultyStorage, fail
 
 
@@ -81,14 +87,13 @@ def count_calls(world: World) -> int:
     return len(calls)
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_at_every_storage_call(world: World, tmp_path: Path, when: str) -> None:
+def test_dead_from_every_storage_call_on(world: World, tmp_path: Path) -> None:
     """From one call on nothing gets through any more, as when the process had died there."""
     offset = world.storage.offset
     for number in range(1, count_calls(world) + 1):
         world.storage.load(world.start)
         world.storage.offset = offset
-        dead = Fault(fail(StorageUnavailable("dead")), at=number + (when == "after"), times=None)
+        dead = Fault(fail(StorageUnavailable("dead")), at=number, times=None)
         with suppress(StorageError):
             prune(FaultyStorage(world.storage, dead), max_waste=0.02)
         with opened(world.storage) as freezer:
@@ -120,3 +125,57 @@ def test_a_full_disk_at_every_put(world: World, tmp_path: Path, forever: bool) -
         if sum(call.method == "put" for call in storage.calls) < number:
             break
     assert number > 8
+
+
+def test_a_full_disk_at_every_put_of_a_backup(world: World, tmp_path: Path) -> None:
+    """What the failed run left is freed again."""
+    source = write_files(tmp_path / "source", seed=30, files=12)
+    offset = world.storage.offset
+    number = 0
+    while True:
+        number += 1
+        world.storage.load(world.start)
+        world.storage.offset = offset
+        storage = FaultyStorage(world.storage, Fault(fail(StorageFull("full")), at=number, times=None, methods={"put"}))
+        with opened(storage) as freezer:
+            try:
+                freezer.backup(source, name="more", force_read=True)
+            except StorageFull:
+                pass
+            else:
+                break
+        if number % 3 == 1:
+            world.assert_pruned()
+            world.assert_kept(tmp_path / str(number))
+    assert number > 4
+
+
+@pytest.mark.slow
+def test_killed_at_storage_calls(tmp_path: Path) -> None:
+    """The same with processes that are really killed, at every sixth call."""
+    template = tmp_path / "template"
+    with LocalStorage(path=str(template)) as storage:
+        create_repository(storage, password=None, grace=30, short_grace=True)
+    mixed = write_files(write_files(tmp_path / "mixed", seed=7, files=4), seed=0, files=5)
+    with Freezer(f"local:{template}", engine_options=ENGINE) as freezer:
+        gone = [freezer.backup(write_files(tmp_path / "a", seed=0), name="a", force_read=True)]
+        freezer.backup(mixed, name="mixed", force_read=True)
+        make_old(template)
+        freezer.forget([gone[0].id])
+        freezer.maintenance.prune(max_waste=0)
+        more = freezer.backup(write_files(tmp_path / "b", seed=9), name="b", force_read=True)
+        freezer.forget([more.id])
+    script = Path(__file__).with_name("prune_killer.py")
+    (tmp_path / "work").mkdir()
+    run = subprocess.run(
+        [sys.executable, str(script), str(template), str(tmp_path / "work"), "6"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    lines = run.stdout.splitlines()
+    assert len(lines) > 8
+    for line in lines[:-1]:
+        assert line.split(" ", 1)[1] == "True 0 mixed [0, 0]", line
+    assert lines[-1].split(" ", 1)[1] == "False 0 mixed [0, 0]"

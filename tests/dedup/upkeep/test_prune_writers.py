@@ -89,7 +89,7 @@ def each_call(run: Callable[[FaultyStorage], object], storage: Clocked, reset: C
 
 
 @pytest.mark.parametrize("marked", [True, False], ids=["marked", "not marked"])
-@pytest.mark.parametrize("between", ["prune", "wait, prune", "wait, prune, wait, prune"])
+@pytest.mark.parametrize("between", ["prune", "wait, prune, wait, prune"])
 def test_prunes_within_a_backup(shared: Shared, tmp_path: Path, marked: bool, between: str) -> None:
     storage = shared.storage
     failed = 0
