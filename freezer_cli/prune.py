@@ -47,7 +47,6 @@ class PruneRepository(RepositoryCommand, ResultCommand):
     Exits with 11 while another machine maintains the repository, and with 13, having deleted nothing, when damage
     makes it unknown what backups need."""
 
-    engine_flags = True
     examples = (
         "freezer repository prune",
         "freezer repository prune --dry-run -f json",

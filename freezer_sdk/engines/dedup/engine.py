@@ -8,6 +8,7 @@ from freezer_sdk.compressors.base import Compressor
 from freezer_sdk.engines.base import Engine, EngineCapabilities, PasswordSource, Repository
 from freezer_sdk.engines.dedup import access, features
 from freezer_sdk.engines.dedup.cache import LocalCache
+from freezer_sdk.engines.dedup.config import DEFAULT_GRACE
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.keyring import KeyRing
 from freezer_sdk.engines.dedup.repository import DedupRepository
@@ -63,6 +64,7 @@ class DedupEngine(Engine):
             features={"read": features.read_features(self._settings.compression, self.compressor)},
             supported=self._supported(),
             like=None if like is None else like.keys,
+            grace=DEFAULT_GRACE if self._settings.grace is None else round(self._settings.grace),
         )
         make_reserve(storage, self._settings.reserve)
         return self._repository(storage, keys)

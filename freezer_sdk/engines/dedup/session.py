@@ -208,7 +208,12 @@ class WriteSession:
             writer.index_also(rebuilt)
             message = f"{len(rebuilt)} packs were in no readable index; they are indexed again"
             self._problem(Problem(path="index", kind="index", message=message, fatal=False))
-        writer.finish(self._storage.flush)
+
+        def barrier() -> None:
+            self._storage.flush()
+            self.keep()  # an index that comes late could name packs that are gone
+
+        writer.finish(barrier)
 
     def commit(self, commit: Commit) -> None:
         """Makes the backup visible.

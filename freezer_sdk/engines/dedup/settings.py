@@ -33,6 +33,12 @@ OPTIONS = (
     ),
     Option(name="cache_size", type="size", default=1 << 30, help="Bytes that the local cache may take"),
     Option(
+        name="grace",
+        type="duration",
+        help="For a new repository: how long what no backup needs stays before it is deleted, 1h at least; it must be "
+        "longer than a backup may be suspended. 24h when not given",
+    ),
+    Option(
         name="reserve",
         type="size",
         default=8 << 20,
@@ -52,6 +58,7 @@ class Settings:
     threads: int | None = None
     cache: str | None = None
     cache_size: int = 1 << 30
+    grace: float | None = None
     reserve: int = 8 << 20
 
     def __post_init__(self) -> None:

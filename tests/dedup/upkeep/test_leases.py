@@ -11,6 +11,7 @@ from dedup.upkeep.world import GRACE, Clocked, assert_whole, keys_of, new_reposi
 
 from freezer_sdk import ConfigurationError, Freezer, RepositoryLocked, StorageFull
 from freezer_sdk.engines.dedup import protocol
+from freezer_sdk.engines.dedup.keyholders import reconfigure
 from freezer_sdk.engines.dedup.upkeep.claim import Claim
 from freezer_sdk.testing import Fault, FaultyStorage, fail
 from freezer_sdk.upkeep_model import LeaseStatus
@@ -169,3 +170,27 @@ def test_a_full_storage_is_emptied_without_writing_anything_anew(tmp_path: Path)
         result = prune(storage, max_waste=0)
         storage.pass_time()
     assert storage.bytes_below("packs/", "meta/") <= 1.1 * result.needed_bytes
+
+
+# -- the grace time ------------------------------------------------------------------------------------------------
+
+
+def test_the_grace_time_is_chosen_with_the_repository(tmp_path: Path) -> None:
+    storage = Clocked()
+    with pytest.raises(ConfigurationError, match="one hour"):
+        Freezer.create(storage, encryption=False, engine_options={"grace": 60.0})
+    with Freezer.create(storage, encryption=False, engine_options={"grace": 7200.0, "reserve": 0}) as freezer:
+        assert freezer.info().details["grace_seconds"] == 7200
+
+
+def test_a_grace_time_that_was_changed_meanwhile_holds(storage: Clocked, tmp_path: Path) -> None:
+    """Also for a program that opened the repository before."""
+    with opened(storage) as freezer:
+        freezer.forget(freezer.backup(write_files(tmp_path, seed=1), name="a").id)
+        storage.pass_time(60)
+        assert freezer.maintenance.prune().marked_packs
+        reconfigure(storage, keys_of(storage), grace=5 * GRACE)
+        storage.pass_time()
+        assert freezer.maintenance.prune().freed_packs == 0
+        storage.pass_time(4 * GRACE)
+        assert freezer.maintenance.prune().freed_packs

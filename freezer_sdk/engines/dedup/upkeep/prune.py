@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.dedup import protocol
 from freezer_sdk.engines.dedup.damage import damaged_packs
 from freezer_sdk.engines.dedup.handle import Handle
+from freezer_sdk.engines.dedup.keyholders import reload
 from freezer_sdk.engines.dedup.keyring import Role
 from freezer_sdk.engines.dedup.lease import boottime
 from freezer_sdk.engines.dedup.losses import read_losses
@@ -55,6 +56,8 @@ class Prune:
     _usage: Usage
     _rewriter: Rewriter
     _now: datetime
+    _grace: timedelta
+    _slack: timedelta
 
     def __init__(
         self,
@@ -69,9 +72,6 @@ class Prune:
         self._handle, self._keys = replace(handle, storage=self._storage), handle.keys
         self._options, self._context = options, context
         self._clock, self._wait = clock, wait
-        capabilities = handle.storage.capabilities
-        self._grace = max(handle.keys.config.longest_grace, 2 * capabilities.listing_lag)
-        self._slack = capabilities.listing_lag + capabilities.clock_resolution
         self._result = PruneResult(dry_run=options.dry_run)
         self._problems: list[Problem] = []
         self._gone: set[bytes] = set()  # packs that a decision condemns, or that are not there
@@ -90,7 +90,12 @@ class Prune:
         started = time.monotonic()
         for role in (Role.MAINTAINER, Role.WRITER):
             self._keys.require_role(role)
+        self._keys = reload(self._storage, self._keys)  # the grace time may have been changed
+        self._handle = replace(self._handle, keys=self._keys)
         self._keys.require("maintain")
+        capabilities = self._storage.capabilities
+        self._grace = max(self._keys.config.longest_grace, 2 * capabilities.listing_lag)
+        self._slack = capabilities.listing_lag + capabilities.clock_resolution
         if self._options.dry_run:
             self._now = self._storage.now()
             self._look()
