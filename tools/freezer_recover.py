@@ -393,7 +393,7 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 @decoding("the document")
 def parse(data: bytes) -> dict[str, Any]:
     """A JSON document."""
-    document = json.loads(data, object_pairs_hook=_no_twins, parse_constant=int)  # int() takes no NaN
+    document = json.loads(data.decode("utf-8"), object_pairs_hook=_no_twins, parse_constant=int)  # int() takes no NaN
     if not isinstance(document, dict):
         raise Damage("it is no document")
     return document
@@ -433,7 +433,8 @@ def decode_config(data: bytes) -> Config:
         raise Damage("it is no configuration")
     if document["version"] != VERSION:
         raise Damage(f"it is of version {document['version']}; newer backups may need a newer freezer_recover.py")
-    bytes.fromhex(document["repository"])
+    if not isinstance(document["number"], int) or not bytes.fromhex(document["repository"] + signature["signer"]):
+        raise Damage("its number, repository or signer is none")
     numbered = document["number"], document["repository"], document, payload
     return Config(*numbered, signature["signer"], bytes.fromhex(signature["signature"]))
 
@@ -526,7 +527,8 @@ class Opening:
     @decoding("the slot")
     def _slot(self, data: bytes) -> dict[str, Any]:
         document = parse(data)
-        if (document["format"], document["version"]) != ("freezer-slot", VERSION):
+        head = document["format"], document["version"], type(document["bundles"])
+        if head != ("freezer-slot", VERSION, list):
             raise Damage(f"it is no slot of version {VERSION}")
         document["id"] = bytes.fromhex(document["repository"]) + bytes.fromhex(document["slot"])
         document["name"], document["order"] = document["kdf"]["name"], -document["serial"]
@@ -722,9 +724,9 @@ class Catalog:
                             self.commits.append(Commit(name, document, line))
                         elif kind == "tombstone" and name == "forgotten/" + document["backup"]:
                             forgotten.add(document["backup"])
-                        elif kind == "decision" and name.startswith(f"sweeps/{document['generation']:016}/"):
+                        elif kind == "decision" and name.startswith(f"sweeps/{int(document['generation']):016}/"):
                             lists = set(document["alive"]), set(document["released"])
-                            decisions.append((document["generation"], *lists))
+                            decisions.append((int(document["generation"]), *lists))
                         else:
                             raise Damage("it is about something else than its name says")
                 except Damage as error:
@@ -810,9 +812,14 @@ class Places:
         return [row for row in rows if self.id(row) == blob]
 
 
-def numbers(data: bytes, at: int, count: int) -> tuple[tuple[int, ...], int]:
+def numbers(data: bytes, at: int, count: int) -> tuple[array[int], int]:
     """``count`` numbers of 32 bits, and where they end."""
-    return struct.unpack_from(f"<{count}I", data, at), at + 4 * count
+    found = array("I", data[at : at + 4 * count])
+    if len(found) != count:
+        raise ValueError("it ends too early")
+    if sys.byteorder == "big":
+        found.byteswap()
+    return found, at + 4 * count
 
 
 class Store:
@@ -898,7 +905,7 @@ class Store:
         return content
 
     @decoding("a segment of it")
-    def open_segment(self, kind: int, data: bytes) -> tuple[bytes, tuple[int, ...]]:
+    def open_segment(self, kind: int, data: bytes) -> tuple[bytes, array[int]]:
         """The content of a segment and the lengths of its blobs."""
         magic, version, stored_kind, zero, length, epoch, counter = struct.unpack_from("<4sBBHIII", data)
         if (magic, version, stored_kind, zero, length) != (b"FZSG", VERSION, kind, 0, len(data) - 132):
@@ -1125,7 +1132,7 @@ class Entry(NamedTuple):
 def decode_page(data: bytes) -> list[Entry]:
     """The entries of a page."""
     kind, zero, count, names_size, facts_size = struct.unpack_from("<2sHIII", data)
-    names = data[16 : 16 + names_size].split(b"\0")
+    names = data[16 : 16 + names_size].split(b"\0", count)
     rows = 16 + names_size
     counts = rows + 48 * count
     ids, at = counts + count, len(data) - facts_size

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,3 +89,44 @@ def test_two_of_one_id_are_told_apart_by_their_whole_name(repository: Path, reco
     shutil.copytree(twin, repository, dirs_exist_ok=True)
     recover("ls", repository, ID, code=2)
     recover("ls", repository, f"20260102T030401.000Z-{ID}")
+
+
+def test_objects_that_anybody_could_add(repository: Path, recover: Recover) -> None:
+    """Whoever can only add objects, and has no key, keeps nobody from opening the repository."""
+    store(repository, PASSWORD, host="mine")
+    config = json.loads((repository / "config" / "00000001").read_bytes().partition(b"\n")[0])
+    slots = [json.loads(path.read_bytes()) for path in (repository / "keys").iterdir()]
+    (known,) = (slot for slot in slots if slot["slot"] == config["roster"][0]["slot"])
+    seal = json.dumps({"signature": "00" * 64, "signer": known["slot"]})
+    odd = [
+        config | {"version": 7},
+        config | {"number": 99},
+        config | {"number": "00000099"},
+        config | {"number": None, "repository": 5},
+        config | {"roster": 3, "features": None},
+        5,
+    ]
+    for number, document in enumerate(odd):
+        for encoding in ("utf-8", "utf-16"):
+            text = f"{json.dumps(document)}\n{seal}\n".encode(encoding)
+            (repository / "config" / f"000000{number + 90 + 6 * (encoding != 'utf-8'):02}").write_bytes(text)
+    (repository / "config" / "00000098").write_bytes(
+        f"{json.dumps(config | {'number': 98})}\n{json.dumps({'signature': '00', 'signer': [1]})}\n".encode()
+    )
+    for change in (
+        {"bundles": 5},
+        {"bundles": [5]},
+        {"serial": 10**30},
+        {"kdf": {"name": [], "salt": ""}},
+        {"wrapped": 1},
+    ):
+        text = json.dumps(known | change).encode()
+        (repository / "keys" / hashlib.sha256(text).hexdigest()).write_bytes(text)
+    for folder in ("backups", "forgotten", "sweeps/0000000000000009", "index", "packs/ab", "meta/ab", "leases/x"):
+        (repository / folder).mkdir(parents=True, exist_ok=True)
+        for name in ("decided-x", "z" * 200, "ab" * 32, "20260102T030401.000Z-" + ID):
+            (repository / folder / name).write_bytes(b"FZCT" + bytes(40) + b"rubbish" * 30)
+    done = recover("list", repository, code=13)
+    assert [line.split()[2:4] for line in done.out.splitlines()] == [["complete", "mine"]]
+    recover("restore", repository, "latest", repository.parent / "out")
+    assert (repository.parent / "out" / "file").read_text() == "content"
