@@ -23,7 +23,7 @@ def as_utc(time: datetime) -> datetime:
     """The same moment in UTC, or the end of the calendar next to it; a time without a zone is local time."""
     try:
         return time.astimezone(UTC)
-    except OverflowError:
+    except (OverflowError, ValueError):
         return (datetime.max if time.year > 1 else datetime.min).replace(tzinfo=UTC)
 
 

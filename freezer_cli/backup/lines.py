@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from freezer_cli.text import human_iso, human_time, printable_path
+from freezer_cli.text import human_iso, human_time, printable, printable_path
 
 Line = list[str | bytes]
 """Pieces of a line; bytes are file names."""
@@ -81,7 +81,7 @@ def encode(line: Line, *, terminal: bool) -> bytes:
     pieces = []
     for piece in line:
         if isinstance(piece, str):
-            pieces.append(piece.encode("utf-8", "backslashreplace"))
+            pieces.append(printable(piece).encode("utf-8", "backslashreplace"))  # names of owners are somebody's text
         else:
             pieces.append(printable_path(piece).encode("utf-8", "backslashreplace") if terminal else piece)
     return b"".join(pieces)

@@ -139,21 +139,17 @@ class Forge:
         commit = Commit(backup, root, Owners({0: "root"}, {0: "root"}), 0, "0" * 32, (), 0)
         return json.loads(json.dumps(encode_commit(commit)))
 
-    def commit(self, root: Content, *, name: str | None = None, **changes: Any) -> str:
+    def commit(self, root: Content, **changes: Any) -> str:
         """Makes a backup visible; gives its id.
 
         Args:
-            name: of the object; by the document's time unless given.
             changes: fields of the document.
         """
-        document = self.document(root)
-        document |= changes
-        return self.commit_document(document, name=name)
+        return self.commit_document(self.document(root) | changes)
 
-    def commit_document(self, document: Mapping[str, Any], *, name: str | None = None) -> str:
+    def commit_document(self, document: Mapping[str, Any]) -> str:
         """Stores any document as a commit."""
-        if name is None:
-            name = backup_name(datetime.fromisoformat(document["time"]), document["id"])
+        name = backup_name(datetime.fromisoformat(document["time"]), document["id"])
         self.storage.put(name, [control.seal(self.keys, "backup", name, document, secrecy="data")])
         return str(document["id"])
 
