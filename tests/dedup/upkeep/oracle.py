@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import stat
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from dedup.upkeep.world import Clocked, keys_of, opened
 
 from freezer_sdk.engines.dedup.access import create_repository
 from freezer_sdk.engines.dedup.catalog import Catalog
+from freezer_sdk.engines.dedup.content import ContentReader
 from freezer_sdk.engines.dedup.engine import DedupEngine
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.index import BlobIndex, Place
@@ -19,6 +21,8 @@ from freezer_sdk.engines.dedup.layout import Kind, backup_name, pack_name
 from freezer_sdk.engines.dedup.page import Content, Page, content_ids
 from freezer_sdk.engines.dedup.reader import BlobReader
 from freezer_sdk.engines.dedup.settings import Settings
+from freezer_sdk.engines.dedup.tree import TreeReader
+from freezer_sdk.errors import IntegrityError
 from freezer_sdk.modes.base import STAT
 
 Segment = tuple[Kind, bytes]
@@ -94,6 +98,22 @@ def make_pristine(folder: Path, *, seed: int = 1) -> Pristine:
 def handle_of(storage: Clocked) -> Handle:
     """What the engine's parts work with."""
     return Handle(storage, keys_of(storage), Settings(), DedupEngine().compressor)
+
+
+def given_back(pristine: Pristine, storage: Clocked) -> dict[tuple[str, str], bytes]:
+    """Every file that can be read, of every backup that counts."""
+    handle, found = handle_of(storage), {}
+    blobs = BlobReader(handle, BlobIndex(trusts=handle.keys.trusts))
+    trees, commits = TreeReader(blobs), {commit.backup.id: commit for commit in Catalog(handle).visible([])}
+    for file in pristine.files:
+        if file.backup in commits:
+            try:
+                node = trees.find(commits[file.backup].root, os.fsencode(file.path))
+                assert node is not None
+                found[file.backup, file.path] = ContentReader(blobs, node).read()
+            except IntegrityError:
+                continue
+    return found
 
 
 def _files(storage: Clocked, backup: str, source: Path) -> Iterator[File]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from dedup.upkeep.oracle import Pristine, fill, make_pristine
+from dedup.upkeep.oracle import Pristine, fill, given_back, make_pristine
 from dedup.upkeep.world import Clocked, content, keys_of, new_repository, opened, write_files
 
 from freezer_sdk import AccessDenied, Freezer, RepairResult, RepositoryLocked
@@ -357,18 +357,6 @@ def harm(pristine: Pristine) -> dict[str, bytes]:
     return objects
 
 
-def given_back(pristine: Pristine, freezer: Freezer) -> dict[tuple[str, str], bytes]:
-    found, listed = {}, {backup.id for backup in freezer.backups() if backup.status != "damaged"}
-    for file in pristine.files:
-        if file.backup in listed:
-            try:
-                with freezer.open(file.backup, file.path) as reader:
-                    found[file.backup, file.path] = reader.read()
-            except IntegrityError:
-                continue
-    return found
-
-
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_at_every_storage_call(pristine: Pristine, when: str) -> None:
     def run(*faults: Fault) -> tuple[Clocked, FaultyStorage, RepairResult | None]:
@@ -388,21 +376,19 @@ def test_killed_at_every_storage_call(pristine: Pristine, when: str) -> None:
     begin, end = run.begin, len(faulty.calls)  # type: ignore[attr-defined]
     assert done is not None
     assert {step.action for step in done.steps} == {"copy", "index", "salvage", "mark", "record", "forget"}
-    with opened(storage) as freezer:
-        expected = given_back(pristine, freezer)
+    expected = given_back(pristine, storage)
     untouched = Clocked()
     fill(untouched, harm(pristine))
-    with opened(untouched) as freezer:
-        before = given_back(pristine, freezer)
+    before = given_back(pristine, untouched)
     assert before.items() < expected.items(), "the repair must give something back"
     writes = [call.number for call in faulty.calls[begin:] if call.method in ("put", "delete", "flush")]
     for number in [*writes, *range(begin + 1, end + 1, 9)]:
         storage, _faulty, _result = run(Fault(fail(PowerCut()), at=number, times=None, when=when))  # type: ignore[arg-type]
         with opened(storage) as freezer:
-            assert given_back(pristine, freezer).items() >= before.items(), number
+            assert given_back(pristine, storage).items() >= before.items(), number
             storage.pass_time(400)  # who has died keeps others from it for a few minutes
             again = freezer.maintenance.repair(read_data=True, forget_broken=True)
-            assert given_back(pristine, freezer) == expected, number
+            assert given_back(pristine, storage) == expected, number
             assert again.lost == done.lost, number
             assert freezer.maintenance.repair(read_data=True, forget_broken=True).steps == ()
             assert freezer.maintenance.check(read_data=True).ok

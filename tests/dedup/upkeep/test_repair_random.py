@@ -6,33 +6,20 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from dedup.upkeep.oracle import Pristine, damaged, fill, make_pristine
+from dedup.upkeep.oracle import Pristine, damaged, fill, given_back, make_pristine
 from dedup.upkeep.world import Clocked, opened
 
 from freezer_sdk import Freezer
 from freezer_sdk.errors import IntegrityError, RepositoryNotFound, WrongPassword
 from freezer_sdk.upkeep_model import RepairResult
 
-CASES = int(os.environ.get("FREEZER_TEST_DAMAGES", "1000"))
+CASES = int(os.environ.get("FREEZER_TEST_DAMAGES", "1000")) // 2  # each has one to three
 PARTS = 4
 
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pristine]:
     return make_pristine(tmp_path_factory.mktemp("pristine"))
-
-
-def given_back(pristine: Pristine, freezer: Freezer) -> dict[tuple[str, str], bytes]:
-    """Every file that can be read, of every backup that is listed."""
-    found, listed = {}, {backup.id for backup in freezer.backups() if backup.status != "damaged"}
-    for file in pristine.files:
-        if file.backup in listed:
-            try:
-                with freezer.open(file.backup, file.path) as reader:
-                    found[file.backup, file.path] = reader.read()
-            except IntegrityError:
-                continue
-    return found
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -61,7 +48,7 @@ def look(pristine: Pristine, freezer: Freezer, storage: Clocked, objects: dict[s
     again = freezer.maintenance.repair(read_data=True)
     assert (again.steps, again.lost, again.broken) == ((), result.lost, result.broken), seed
     assert storage.content() == after, (seed, "a second repair wrote something")
-    with_data = given_back(pristine, freezer)
+    with_data = given_back(pristine, storage)
     for file in pristine.readable(objects):
         if file.backup != pristine.forgotten:
             assert with_data.get((file.backup, file.path)) == file.data, (seed, file.path, "whole, and not given back")
@@ -84,6 +71,8 @@ def tell_the_truth(
         assert listed[each.backup].status == "partial"
         assert {problem.path for problem in listed[each.backup].problems if problem.kind == "lost"} == set(each.paths)
     assert {backup.id for backup in listed.values() if backup.status == "damaged"} == set(result.broken)
+    if seed % 3:
+        return  # a check takes as long as all the rest
     found = freezer.maintenance.check(read_data=True)
     left = [finding for finding in found.findings if finding.fatal]
     hopeless = ("backups/", "forgotten/", "keys/", "copies/keys/")
