@@ -11,7 +11,7 @@ from freezer_cli.base import Column, ListCommand, ResultCommand, Row
 from freezer_cli.documents import plain
 from freezer_cli.new_password import add_new_password, new_password
 from freezer_cli.repository_command import RepositoryCommand
-from freezer_cli.text import counted, human_size
+from freezer_cli.text import human_iso, human_size
 
 LOG = logging.getLogger("freezer")
 ROLES = ("writer", "reader", "maintainer", "owner")
@@ -47,8 +47,10 @@ KEY = (
 ROTATION = (
     Column("epoch", "Epoch"),
     Column("removed", "Removed"),
-    Column("marked_packs", "Packs to rewrite"),
-    Column("marked_bytes", "Bytes to rewrite", human_size),
+    Column("rewritten_bytes", "Stored again", human_size),
+    Column("marked_packs", "Marked packs"),
+    Column("marked_bytes", "Marked", human_size),
+    Column("due", "Can be freed", human_iso),
 )
 CHANGE = (*KEY, Column("left", "Left"))
 
@@ -195,7 +197,8 @@ class RotateKeys(RepositoryCommand, ResultCommand):
             "--rewrite",
             choices=("now", "lazily"),
             default="lazily",
-            help="what was stored before: the next prunes encrypt all of it anew, or only what they rewrite anyway",
+            help="what was stored before: encrypt it anew at once (like `repository prune --old-keys`), or only when a "
+            "prune writes it anew for another reason (default)",
         )
         return parser
 
@@ -206,6 +209,8 @@ class RotateKeys(RepositoryCommand, ResultCommand):
     def summary(self, document: Row) -> Iterable[str]:
         """One or two lines."""
         yield f"new data are encrypted with the keys of epoch {document['epoch']}"
-        if document["marked_packs"]:
-            what = f"{counted(document['marked_packs'], 'pack')} ({human_size(document['marked_bytes'])})"
-            yield f"{what} of older epochs: `freezer repository prune` rewrites them after the grace time"
+        if document["rewritten_bytes"]:
+            yield f"stored {human_size(document['rewritten_bytes'])} again that backups need"
+        if document["due"]:
+            size, due = human_size(document["marked_bytes"]), human_iso(document["due"])
+            yield f"waiting: {size} of old packs, to be freed by a `freezer repository prune` after {due}"

@@ -214,7 +214,7 @@ class Freezer:
 
         if not self.capabilities.keys:
             raise ConfigurationError(f"the engine {self._place.engine.name} has no keys to administer")
-        return Keys(lambda: self._opened().key_service(), self._boundary)
+        return Keys(lambda: self._opened().key_service(), self._boundary, self._operation, self._place.watching)
 
     @property
     def maintenance(self) -> Maintenance:

@@ -57,8 +57,8 @@ class KeyInfo:
 class Rewrite(StrEnum):
     """What becomes of data that are encrypted with keys from before a rotation.
 
-    ``now``: they are marked for deletion at once, so that the next prunes rewrite what is needed. ``lazily``: they
-    are rewritten when a prune rewrites their pack for another reason.
+    ``now``: what backups need is stored again at once, and the old packs are marked for a later prune to delete.
+    ``lazily``: they stay until a prune rewrites their pack for another reason, or is told to.
     """
 
     NOW = "now"
@@ -72,13 +72,17 @@ class RotationResult:
     Attributes:
         epoch: the new one: what is stored from now on is encrypted with its keys.
         removed: keys that were removed with it.
-        marked_packs, marked_bytes: packs of old epochs that the next prune after the grace time rewrites.
+        rewritten_bytes: stored again with the new keys.
+        marked_packs, marked_bytes: of old epochs, or of no use, to be deleted by a prune.
+        due: when that can be, by the storage's clock.
     """
 
     epoch: int
     removed: tuple[KeyInfo, ...] = ()
+    rewritten_bytes: int = 0
     marked_packs: int = 0
     marked_bytes: int = 0
+    due: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

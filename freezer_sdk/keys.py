@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TypeVar
 
 from freezer_sdk.boundary import Boundary
@@ -16,6 +17,9 @@ from freezer_sdk.key_model import (
     Rewrite,
     RotationResult,
 )
+from freezer_sdk.model import EventHandler
+from freezer_sdk.operation import Operation
+from freezer_sdk.streams.cancel import CancelToken
 from freezer_sdk.subject import listed
 
 if TYPE_CHECKING:
@@ -23,6 +27,9 @@ if TYPE_CHECKING:
 
 Secret = str | Callable[[], str | None]
 """A new password, or what gives it when it is needed."""
+
+Begin = Callable[[str, EventHandler | None, CancelToken | None], Operation]
+Watch = Callable[[CancelToken], AbstractContextManager[None]]
 
 E = TypeVar("E", KeyRole, Rewrite)
 
@@ -34,8 +41,8 @@ class Keys:
     read, and decides what is deleted and who has keys; an *owner* is all of them.
     """
 
-    def __init__(self, service: Callable[[], KeyService], boundary: Boundary) -> None:
-        self._service, self._boundary = service, boundary
+    def __init__(self, service: Callable[[], KeyService], boundary: Boundary, begin: Begin, watch: Watch) -> None:
+        self._service, self._boundary, self._begin, self._watch = service, boundary, begin, watch
 
     def list(self) -> Sequence[KeyInfo]:
         """All keys, in the order in which they were added; those that were removed, too.
@@ -109,20 +116,34 @@ class Keys:
             service = self._service()
             return service.change_password(_text(password))
 
-    def rotate(self, *, rewrite: str = Rewrite.LAZILY) -> RotationResult:
+    def rotate(
+        self,
+        *,
+        rewrite: str = Rewrite.LAZILY,
+        events: EventHandler | None = None,
+        cancel: CancelToken | None = None,
+    ) -> RotationResult:
         """Encrypts what is stored from now on with new keys.
 
         Args:
-            rewrite: ``now`` or ``lazily``: what becomes of what is there.
+            rewrite: ``now`` or ``lazily``: what becomes of what is there. ``now`` prunes, see
+                :meth:`freezer_sdk.maintenance.Maintenance.prune`.
+            events: as for :class:`freezer_sdk.Freezer`, which is not called then.
+            cancel: ends the rewriting; the keys are rotated all the same.
 
         Raises:
             ConfigurationError: ``rewrite`` is none of these.
             AccessDenied: the key in use may not maintain.
-            RepositoryLocked, IntegrityError, StorageError.
+            RepositoryLocked, IntegrityError, StorageError, Cancelled.
         """
         how = _member(Rewrite, rewrite, "rewrite")
-        with self._boundary.guard():
-            return self._service().rotate(rewrite=how)
+        service = self._service()
+        operation = self._begin("rotate", events, cancel)
+        operation.start(rewrite=str(how))
+        with self._boundary.guard(), self._watch(operation.context.cancel):
+            result = service.rotate(operation.context, rewrite=how)
+        operation.finish(added=result.rewritten_bytes)
+        return result
 
     def recovery_key(self, *, label: str = "recovery key") -> RecoveryKey:
         """Makes a key to print and put away: an owner, with a random password that is easy to type without errors.

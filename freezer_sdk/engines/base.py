@@ -190,11 +190,11 @@ class KeyService(Protocol):
             ConfigurationError, RepositoryError, StorageError.
         """
 
-    def rotate(self, *, rewrite: Rewrite = Rewrite.LAZILY) -> RotationResult:
+    def rotate(self, context: Context, *, rewrite: Rewrite = Rewrite.LAZILY) -> RotationResult:
         """Encrypts what is stored from now on with new keys.
 
         Raises:
-            AccessDenied, RepositoryError, StorageError.
+            AccessDenied, RepositoryError, StorageError, Cancelled.
         """
 
     def recovery_key(self, *, label: str = "recovery key") -> RecoveryKey:

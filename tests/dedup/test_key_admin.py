@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 from dedup.holders import CLIENT, content, copied, handle_of, join, made, opened, opens, service
+from dedup.upkeep.world import GRACE, Clocked, write_files
 
 from freezer_sdk import Freezer
 from freezer_sdk.engines.dedup import recovery_key
 from freezer_sdk.engines.dedup.access import open_repository
 from freezer_sdk.engines.dedup.keyholders import reload, rotate
 from freezer_sdk.engines.dedup.keyring import Role
-from freezer_sdk.engines.dedup.oldpacks import epoch_of
-from freezer_sdk.engines.dedup.protocol import read_marks
+from freezer_sdk.engines.dedup.segment import SegmentHeader
 from freezer_sdk.errors import (
     AccessDenied,
     AmbiguousError,
@@ -198,10 +198,9 @@ def test_rotation_keeps_everything_readable(storage: MemoryStorage, tmp_path: Pa
         assert freezer.keys.rotate().epoch == 2
         (source / "more").write_bytes(random.Random(2).randbytes(100_000))
         second = freezer.backup(source, name="n")  # by the same object: it knows the new keys
-        assert second.stats.unmodified_files == 1
+        assert second.parent == first.id
         assert freezer.verify(read_data=True).ok
-    epochs = {epoch_of(storage, info.name) for info in storage.list("packs/")}
-    assert epochs == {1, 2}
+    assert set(packs(storage).values()) == {1, 2}
     with opened(storage, "owner") as freezer:
         freezer.restore(first.id, tmp_path / "first")
         freezer.restore(second.id, tmp_path / "second")
@@ -209,24 +208,36 @@ def test_rotation_keeps_everything_readable(storage: MemoryStorage, tmp_path: Pa
     assert content(tmp_path / "second") == content(source)
 
 
-def test_rewriting_marks_what_old_keys_open(storage: MemoryStorage, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"content")
+def test_rewriting_stores_all_again_with_new_keys(tmp_path: Path) -> None:
+    storage = Clocked()
+    made(storage, grace=GRACE)
+    write_files(tmp_path / "source", seed=1)
     with opened(storage, "owner") as freezer:
-        freezer.backup(tmp_path, name="n")
-        old = {info.name.split("/")[-1] for prefix in ("packs/", "meta/") for info in storage.list(prefix)}
+        backup = freezer.backup(tmp_path / "source", name="n")
+        storage.pass_time(60)
+        old = set(packs(storage))
         result = freezer.keys.rotate(rewrite="now")
-        assert (result.epoch, result.marked_packs) == (2, len(old))
-        assert result.marked_bytes > 0
-        keys = open_repository(storage, lambda: "owner")
-        assert {pack.hex() for pack in read_marks(storage, keys).condemned} == old
+        assert result.epoch == 2
+        assert result.rewritten_bytes > 1_000_000
+        assert result.marked_packs == len(old)
+        assert result.due is not None
         assert freezer.verify(read_data=True).ok
-        (tmp_path / "more").write_bytes(b"more")
-        assert freezer.backup(tmp_path, name="n").status == "complete"
-        again = freezer.keys.rotate(rewrite="now")
-        assert 0 < again.marked_packs <= len(old)  # only what was stored since
+        storage.pass_time()
+        assert freezer.maintenance.prune().freed_packs == len(old)
+        assert not old & set(packs(storage))
+        assert set(packs(storage).values()) == {2}
+        assert freezer.backup(tmp_path / "source", name="n", force_read=True).stats.added_bytes < 5000
+        freezer.restore(backup.id, tmp_path / "out")
         with pytest.raises(ConfigurationError, match="rewrite"):
             freezer.keys.rotate(rewrite="tomorrow")
+    assert content(tmp_path / "out") == content(tmp_path / "source")
     assert Rewrite("lazily") is Rewrite.LAZILY
+
+
+def packs(storage: MemoryStorage) -> dict[str, int]:
+    """Names of all packs, and the epochs that they are encrypted in."""
+    infos = [info for prefix in ("packs/", "meta/") for info in storage.list(prefix)]
+    return {info.name: SegmentHeader.unpack(storage.get(info.name)).epoch for info in infos}
 
 
 def test_a_recovery_key_opens_everything(storage: MemoryStorage) -> None:

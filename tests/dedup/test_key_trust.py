@@ -6,7 +6,8 @@ import random
 from pathlib import Path
 
 import pytest
-from dedup.holders import CLIENT, content, join, made, opened, service
+from dedup.holders import CLIENT, content, handle_of, join, made, opened, service
+from dedup.two import settle
 
 from freezer_sdk import CopyOutcome, Freezer
 from freezer_sdk.engines.dedup.access import open_repository
@@ -29,6 +30,7 @@ def source(tmp_path: Path) -> Path:
     base.mkdir()
     for number in range(4):
         (base / f"f{number}").write_bytes(random.Random(number).randbytes(200_000))
+    settle()
     return base
 
 
@@ -111,8 +113,6 @@ def test_a_backup_in_the_name_of_another_host_is_not_seen(
             owner.find_backup(forged)
         after = owner.backup(source, host="db", name="n")
         assert after.parent == real.id
-    from dedup.holders import handle_of
-
     (found,) = Catalog(handle_of(storage, "owner")).forged()
     assert (found.listed.id, found.commit.signer) == (forged, web.slot_id)
     assert "may not make backups of the host 'db'" in found.why

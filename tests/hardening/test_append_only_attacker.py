@@ -345,7 +345,7 @@ def test_a_flood_of_slots(world: World) -> None:
     assert opens(world.storage, "owner")
     # what nobody would find is not stored; when the rubbish is gone, all is as before
     with pytest.raises(IntegrityError, match="would not find"):
-        service(world.storage).rotate()
+        service(world.storage).rotate(Context())
     for info in list(world.storage.list("keys/")):
         if info.size == 4 << 20:
             world.storage.delete(info.name)

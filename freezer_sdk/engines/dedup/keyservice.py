@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from typing import Final
 
 from freezer_sdk.crypto.kdf import Argon2Params
-from freezer_sdk.engines.dedup import keyholders, oldpacks, recovery_key
+from freezer_sdk.engines.base import Context
+from freezer_sdk.engines.dedup import keyholders, recovery_key
 from freezer_sdk.engines.dedup.config import OWNER, VERSION, Role, Slot
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.keyring import KeyRing
 from freezer_sdk.engines.dedup.password import change_password, drop_slots, refuse_known_password
-from freezer_sdk.errors import AmbiguousError, ConfigurationError, PolicyRefusal
+from freezer_sdk.engines.dedup.upkeep.prune import Prune
+from freezer_sdk.errors import AmbiguousError, ConfigurationError, FreezerError, PolicyRefusal
 from freezer_sdk.key_model import (
     KeyInfo,
     KeyRole,
@@ -24,6 +26,7 @@ from freezer_sdk.key_model import (
     Rewrite,
     RotationResult,
 )
+from freezer_sdk.upkeep_model import PruneOptions
 
 _ROLES: Final = {
     KeyRole.WRITER: frozenset({Role.WRITER}),
@@ -131,19 +134,29 @@ class DedupKeys:
         assert line is not None
         return PasswordChange(key=_info(line, keys), left=left)
 
-    def rotate(self, *, rewrite: Rewrite = Rewrite.LAZILY) -> RotationResult:
+    def rotate(self, context: Context, *, rewrite: Rewrite = Rewrite.LAZILY) -> RotationResult:
         """Starts a new epoch: what is stored from now on is encrypted with new keys.
 
         Raises:
             AccessDenied: this key may not maintain.
-            RepositoryLocked, IntegrityError, StorageError.
+            RepositoryLocked, IntegrityError, StorageError, Cancelled.
         """
         keys = keyholders.rotate(self._storage, self._fresh())
         self._changed(keys)
         if rewrite is Rewrite.LAZILY:
             return RotationResult(epoch=keys.epoch)
-        packs, size = oldpacks.mark_old_packs(replace(self._handle, keys=keys))
-        return RotationResult(epoch=keys.epoch, marked_packs=packs, marked_bytes=size)
+        try:
+            done = Prune(replace(self._handle, keys=keys), PruneOptions(old_keys=True), context).run()
+        except FreezerError as error:
+            error.hint = f"the keys were rotated, to epoch {keys.epoch}; freezer repository prune --old-keys goes on"
+            raise
+        return RotationResult(
+            epoch=keys.epoch,
+            rewritten_bytes=done.rewritten_bytes,
+            marked_packs=done.marked_packs,
+            marked_bytes=done.marked_bytes,
+            due=done.due,
+        )
 
     def recovery_key(self, *, label: str = _RECOVERY) -> RecoveryKey:
         """Makes an owner's key to print and put away.
