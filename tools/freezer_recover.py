@@ -695,7 +695,10 @@ class Commit:
         self.generation = int(document["generation"])
         self.root = reference(document["root"]["depth"], bytes.fromhex(document["root"]["ids"]))
         self.paths = [binary(path) for path in document["paths"]]
-        self.problems = [(binary(each["path"]), binary(each["message"])) for each in document["problems"]]
+        problems = [
+            (binary(each["path"]), show(binary(each["message"]))) for each in document["problems"] if each["fatal"]
+        ]
+        self.problems: list[tuple[bytes, str]] = problems
         self.title = f"{self.id[:8]} ({show(document['name'])} of {show(self.host)}, {show(self.time[:19])})"
         self.forged = line.get("hosts") is not None and self.host not in line["hosts"]
         self.trusted = bool(line.get("trusted")) or ("maintainer" in line["roles"] and line["revoked"] is None)
@@ -1292,10 +1295,10 @@ class Restore:
         self.target = os.open(options.target, os.O_RDONLY | os.O_DIRECTORY)
         self._told = time.monotonic()
 
-    def report(self, path: bytes, message: str) -> None:
+    def report(self, path: bytes, message: str, what: str = "NOT RESTORED") -> None:
         """Names what is not restored as it was."""
         self.problems += 1
-        say(f"NOT RESTORED: {show(path)}: {message}")
+        say(f"{what}: {show(path)}: {message}")
 
     def warn(self, path: bytes, message: str) -> None:
         """Names what is restored, but not in every respect."""
@@ -1305,6 +1308,9 @@ class Restore:
 
     def run(self) -> None:
         """Restores everything that is wanted."""
+        for path, message in self.tree.commit.problems:
+            if self.tree.wants(path):
+                self.report(path, f"{message} (when the backup was made)", "NOT WHOLE")
         levels = [Level(os.dup(self.target), b"", b"", None)]
         for depth, entry, path in self.tree.walk():
             while len(levels) > depth:
@@ -1406,8 +1412,9 @@ class Restore:
                 if not self.keep_damaged or not rows:
                     raise
                 lost, data = lost + 1, bytes(min(MAX_BLOB, self.store.places[DATA].lengths[rows[0]]))
-            if len(data) > room:
+            if len(data) > room and not entry.flags & INCOMPLETE:
                 raise Damage("its content is longer than its size")
+            data = data[:room]
             room -= len(data)
             self.bytes += len(data)
             while data:
@@ -1518,8 +1525,6 @@ def command_restore(catalog: Catalog, store: Callable[[], Store], options: argpa
     commit = catalog.choose(options.backup, options.forgotten)
     restore = Restore(store(), commit, options)
     say(f"restoring {commit.title} into {options.target}")
-    for path, message in commit.problems:
-        say(f"note: when it was made, {show(path)}: {show(message)}")
     restore.run()
     say(f"{restore.files:,} files, {restore.bytes:,} bytes; {restore.problems} problems, {restore.warnings} warnings")
     return 3 if restore.problems else 0

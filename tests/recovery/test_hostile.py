@@ -48,7 +48,7 @@ class Pages:
         names = b"\0".join(entry[0] for entry in entries)
         rows = b"".join(
             struct.pack(
-                "<IIIIQqqQ", entry[1], os.geteuid(), os.getegid(), 8 if len(entry) > 6 else 0, entry[2], 0, 0, 0
+                "<IIIIQqqQ", entry[1], os.geteuid(), os.getegid(), entry[6] if len(entry) > 6 else 0, entry[2], 0, 0, 0
             )
             for entry in entries
         )
@@ -79,6 +79,7 @@ class Commit:
     def __init__(self, tool: ModuleType, root: bytes, paths: list[bytes]) -> None:
         self.root = tool.Reference(0, (root,))
         self.paths = paths
+        self.problems: list[tuple[bytes, str]] = []
 
 
 @pytest.fixture
@@ -140,9 +141,9 @@ def test_a_hard_link_group_stays_inside(tool: ModuleType, pages: Pages, tmp_path
     first = (
         *link(b"a", os.fsencode(tmp_path / "victim"))[:5],
         ((1, os.fsencode(tmp_path / "victim")), (4, b"g")),
-        True,
+        8,
     )
-    second = (*file(b"b", pages.put(tool.DATA, b"evil"), size=4)[:5], ((4, b"g"),), True)
+    second = (*file(b"b", pages.put(tool.DATA, b"evil"), size=4)[:5], ((4, b"g"),), 8)
     run = restore(tool, pages, tmp_path, pages.page(directory(b"/r", pages.page(first, second))), b"/r")
     assert run.problems == 0
     assert (tmp_path / "out" / "b").is_symlink()  # a name of the link, not of what it leads to
@@ -170,6 +171,14 @@ def test_sizes_and_holes_that_lie(
     run = restore(tool, pages, tmp_path, pages.page(directory(b"/r", inner)), b"/r")
     assert run.problems == 1
     assert os.listdir(tmp_path / "out") == ["b"]
+
+
+def test_what_could_not_be_read_whole_is_kept(tool: ModuleType, pages: Pages, tmp_path: Path) -> None:
+    blob = pages.put(tool.DATA, b"half of it")
+    inner = pages.page(*((*file(name, blob, size=size), 2) for name, size in ((b"a", 20), (b"b", 4))))
+    restore(tool, pages, tmp_path, pages.page(directory(b"/r", inner)), b"/r")
+    assert (tmp_path / "out" / "a").read_bytes() == b"half of it" + bytes(10)
+    assert (tmp_path / "out" / "b").read_bytes() == b"half"
 
 
 def test_lists_that_grow(tool: ModuleType, pages: Pages, tmp_path: Path) -> None:
