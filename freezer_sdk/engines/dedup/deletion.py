@@ -128,11 +128,13 @@ class Tombstone:
     Attributes:
         backup: its id.
         created: by the maintainer's clock.
+        stored: by the storage's clock.
     """
 
     backup: str
     reason: str
     created: datetime
+    stored: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,9 +195,7 @@ def read_sweeps(storage: Storage, keys: KeyRing) -> Sweeps:
             if generation != int(found.info.name.split("/")[1]):
                 found.fields.fail("generation")
             if _sweep_kind(found.info.name) == ANNOUNCEMENT:
-                announced.append(
-                    Announcement(name=found.info.name, generation=generation, stored=found.info.modified)
-                )
+                announced.append(Announcement(name=found.info.name, generation=generation, stored=found.info.modified))
                 continue
             decisions.append(
                 Decision(
@@ -231,7 +231,7 @@ def read_tombstones(storage: Storage, keys: KeyRing) -> Tombstones:
                 found.fields.fail("backup")
             ids.add(backup)  # whatever else it says
             reason, created = found.fields.text("reason"), parse_time(found.fields, "created")
-            tombstones.append(Tombstone(backup=backup, reason=reason, created=created))
+            tombstones.append(Tombstone(backup=backup, reason=reason, created=created, stored=found.info.modified))
     return Tombstones(ids=frozenset(ids), tombstones=tuple(tombstones), problems=tuple(problems))
 
 
@@ -242,6 +242,18 @@ def forgotten(storage: Storage, keys: KeyRing) -> frozenset[str]:
         StorageError.
     """
     return read_tombstones(storage, keys).ids
+
+
+def is_forgotten(storage: Storage, keys: KeyRing, backup: str) -> bool:
+    """Whether a backup has a valid tombstone; asked for by name.
+
+    Args:
+        backup: its id, 32 hexadecimal digits.
+
+    Raises:
+        StorageError.
+    """
+    return _is_tombstone(storage, keys, FORGOTTEN + backup)
 
 
 def next_generation(storage: Storage, keys: KeyRing) -> int:

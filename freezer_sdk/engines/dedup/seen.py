@@ -92,6 +92,8 @@ def look_back(memory: Memory, storage: Storage, keys: KeyRing, *, generation: in
     seen, number = memory.load(), keys.config.number
     commits = {info.name for info in storage.list(BACKUPS) if parse_backup_name(info.name) is not None}
     gone = bool(seen.commit) and seen.commit not in commits and find_object(storage, seen.commit) is None
+    if gone and _forgotten(storage, keys, seen.commit):  # a sweep that was announced before may have let it go
+        seen, gone = replace(seen, commit=""), False
     if gone and generation is None:
         marks, sweeps = protocol.read_marks(storage, keys), protocol.read_sweeps(storage, keys)
         generation = max(marks.generation, sweeps.generation)
@@ -107,6 +109,11 @@ def look_back(memory: Memory, storage: Storage, keys: KeyRing, *, generation: in
     newest = max(seen.configuration, number), max(seen.generation, generation or 0)
     memory.store(replace(seen, configuration=newest[0], generation=newest[1]))
     return [Problem(path=path, kind="set-back", message=_message(what, memory), fatal=False) for path, what in warnings]
+
+
+def _forgotten(storage: Storage, keys: KeyRing, commit: str) -> bool:
+    parsed = parse_backup_name(commit)
+    return parsed is not None and protocol.is_forgotten(storage, keys, parsed[1])
 
 
 def _message(what: str, memory: Memory) -> str:

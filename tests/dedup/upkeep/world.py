@@ -11,7 +11,7 @@ from freezer_sdk import Backup, Freezer
 from freezer_sdk.engines.dedup.access import create_repository, open_repository
 from freezer_sdk.engines.dedup.keyring import KeyRing
 from freezer_sdk.model import Buffer
-from freezer_sdk.storages.base import ObjectInfo
+from freezer_sdk.storages.base import Capabilities, ObjectInfo
 from freezer_sdk.storages.memory import MemoryStorage
 from freezer_sdk.upkeep_model import PruneResult
 
@@ -53,6 +53,14 @@ class NeverOverwrites(Clocked):
     def put(self, name: str, buffers: Sequence[Buffer], *, if_absent: bool = False) -> ObjectInfo:
         assert if_absent or name not in self.content(), name
         return super().put(name, buffers, if_absent=if_absent)
+
+
+class Remote(Clocked):
+    """Reads are worth a local cache."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(conditional_put=True, remote=True, persistent=False)
 
 
 def new_repository(storage: MemoryStorage, *, grace: int = GRACE) -> KeyRing:
