@@ -20,7 +20,7 @@ from freezer_sdk.engines.dedup.keyholders import add_slot, reload, rotate
 from freezer_sdk.engines.dedup.keyring import Role
 from freezer_sdk.storages.local import LocalStorage
 
-from .conftest import CHEAP, FAST, PASSWORD, MakeRepository, Recover
+from .conftest import CHEAP, FAST, PASSWORD, TOOL, MakeRepository, Recover
 
 COMPRESSORS = ("none", "zstd", "zlib", "bzip2", "xz")
 
@@ -270,3 +270,16 @@ def test_as_another_user(tool: ModuleType) -> None:
         assert as_nobody(restore) == 3  # the device
         assert os.listdir(base / "out") == ["tool"]
         assert (base / "out" / "tool").stat().st_mode & 0o7777 == 0o755
+
+
+def test_the_commands_of_the_recovery_sheet(make: MakeRepository, recover: Recover, tmp_path: Path) -> None:
+    source = small_tree(tmp_path / "source")
+    freezer = make()
+    backup = freezer.backup(source, name="t")
+    sheet = freezer.keys.export_recovery(with_recovery_key=True)
+    places = {"FOLDER": str(tmp_path / "repository"), "BACKUP": backup.id, "TARGET": str(tmp_path / "out")}
+    for command in sheet.tool_commands:
+        program, tool, *words = command.split()
+        assert (program, tool) == ("python3", TOOL.name)
+        recover(*(places.get(word, word) for word in words), password=sheet.recovery_key)
+    compare(source, tmp_path / "out")
