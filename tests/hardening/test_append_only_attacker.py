@@ -12,31 +12,39 @@ import os
 import random
 import secrets
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from dedup.holders import CHEAP, CLIENT, content, join, made, opened, opens, service
 from dedup.two import settle
+from dedup.upkeep.world import GRACE, Clocked
 
+from freezer_sdk.compressors.zstd import ZstdCompressor
 from freezer_sdk.crypto import hpke
+from freezer_sdk.crypto.hashing import blob_id
 from freezer_sdk.crypto.kdf import Argon2Params
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.dedup import config as configs
-from freezer_sdk.engines.dedup import control, deletion, protocol, records, slots
+from freezer_sdk.engines.dedup import control, protocol, records, slots, writer
 from freezer_sdk.engines.dedup.access import open_repository
+from freezer_sdk.engines.dedup.adopt import read_pack
 from freezer_sdk.engines.dedup.backup import BackupRun
 from freezer_sdk.engines.dedup.config import OWNER, encode_config
+from freezer_sdk.engines.dedup.index import BlobIndex, PackRows, encode_index, section_of
 from freezer_sdk.engines.dedup.keyholders import reconfigure
 from freezer_sdk.engines.dedup.keyring import Role
+from freezer_sdk.engines.dedup.layout import Kind, index_name
+from freezer_sdk.engines.dedup.pack import SegmentRow
 from freezer_sdk.engines.dedup.slots import Kdf, SlotObject, store_slot, wrap
+from freezer_sdk.engines.dedup.writer import BlobWriter
 from freezer_sdk.errors import AccessDenied, IntegrityError, WrongPassword
 from freezer_sdk.model import Buffer
 from freezer_sdk.storages.base import ObjectInfo
 from freezer_sdk.storages.memory import MemoryStorage
 
 
-class AppendOnly(MemoryStorage):
+class AppendOnly(Clocked):
     """What the storage lets the attacker do."""
 
     def put(self, name: str, buffers: Iterable[Buffer], *, if_absent: bool = False) -> ObjectInfo:
@@ -50,13 +58,14 @@ class World:
     """A repository with backups of two hosts, and somebody who has the key of a third."""
 
     def __init__(self, folder: Path) -> None:
-        self.storage = MemoryStorage()
-        made(self.storage)
+        self.storage = Clocked()
+        made(self.storage, grace=GRACE)
         join(self.storage, "victim", *CLIENT, hosts=["victim"])
         self.evil = join(self.storage, "evil", Role.WRITER, hosts=["evil"])
         self.attack = AppendOnly(space=self.storage.location.removeprefix("memory:"))
         self._folder, self._number = folder, 0
         self.configuration = 3  # the number of the one that holds
+        self.unreadable: list[str] = []  # ids of commits that nobody can open
         self.source = folder / "source"
         self.source.mkdir()
         for number in range(3):
@@ -103,9 +112,10 @@ class World:
         with opened(self.storage, who) as freezer:
             backup = freezer.backup(self.source, host=who, name="n")
             assert backup.stats.unmodified_files >= 3
-            assert backup.stats.added_bytes < 60_000
+            assert backup.stats.added_bytes < 90_000  # only what is new
             assert [problem for problem in backup.problems if problem.kind == "lost"] == []
             assert freezer.find_backup("latest", host=who).id == backup.id
+            assert backup.stats.files == len(list(self.source.iterdir()))
             self._verifies([backup.id])
             again = freezer.backup(self.source, host=who, name="n", force_read=True)
             assert again.stats.added_bytes < 30_000  # everything is found again
@@ -130,6 +140,22 @@ class World:
             owner.forget([self.ids[0]])
             assert self.ids[0] not in {backup.id for backup in owner.backups()}
         self._verifies(self.ids[1:])
+        self._is_pruned()
+
+    def _is_pruned(self) -> None:
+        """What is deleted is what nobody needs, whoever says so."""
+        if self.unreadable:  # prune refuses to guess what they need, until a maintainer forgets them
+            with opened(self.storage, "owner") as owner:
+                with pytest.raises(IntegrityError):
+                    owner.maintenance.prune()
+                owner.forget(self.unreadable)
+        for _ in range(3):
+            self.storage.pass_time()
+            with opened(self.storage, "owner") as owner:
+                owner.maintenance.prune()
+        self._verifies(self.ids[1:])
+        for backup in self.ids[1:]:
+            self._restores(backup)
 
 
 @pytest.fixture
@@ -227,6 +253,39 @@ def test_a_backup_under_the_id_of_another(world: World, monkeypatch: pytest.Monk
         evil.backup(spoilt, host="evil", name="n")
     for stamp in ("19700101T000000.001Z", "99991231T235959.999Z"):
         world.attack.put(f"backups/{stamp}-{owners}", [os.urandom(500)])
+
+
+def test_index_rows_that_point_anywhere(world: World) -> None:
+    packs = []
+    for kind in Kind:
+        for info in world.storage.list(kind.prefix):
+            real = read_pack(world.storage, world.evil, kind, info)
+            rows = [
+                SegmentRow(row.stored + 977, list(row.ids), [each + 5 for each in row.lengths]) for row in real.rows
+            ]
+            for digest, slot in ((real.digest, real.writer), (os.urandom(32), world.evil.slot_id)):
+                packs.append(PackRows(kind, digest, real.size, rows, slot))
+    parts = [section_of(kind, [each for each in packs if each.kind is kind], world.evil.slot_id) for kind in Kind]
+    data = encode_index(world.evil, parts, ZstdCompressor())
+    world.attack.put(index_name(hashlib.sha256(data).digest()), [data])
+
+
+@pytest.mark.parametrize("foreseen", [False, True])
+def test_packs_with_false_contents(world: World, foreseen: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contents that the others have, or will have, under their names; the bytes are others."""
+    if foreseen:
+        (world.source / "foreseen").write_bytes(random.Random(9).randbytes(30_000))
+
+    def poison(self: BlobWriter, kind: Kind, data: Buffer) -> bytes:
+        blob = blob_id(self._hash_keys[kind], data)
+        self.store_as(kind, blob, b"\0" * len(data) if kind is Kind.DATA else bytes(data))
+        return blob
+
+    with monkeypatch.context() as patch, opened(world.attack, "evil") as evil:
+        patch.setattr(BlobWriter, "store", poison)
+        patch.setattr(writer, "is_content", lambda *args: True)
+        patch.setattr(BlobIndex, "reusable", lambda self, kind, blob: False)
+        assert evil.backup(world.source, host="evil").stats.added_raw_bytes > 400_000
 
 
 def test_a_flood_of_dated_backups(world: World) -> None:
@@ -352,10 +411,16 @@ def test_a_flood_of_slots(world: World) -> None:
 
 
 def test_what_looks_like_every_other_object(world: World) -> None:
-    for name in ("backups/x", "leases/x/y", "forgotten/x", "marks/", "sweeps/1/2", "reserve/0", "index/zz", "junk"):
-        world.attack.put(name.rstrip("/") or name, [b"junk"])
+    for name in ("backups/x", "leases/x/y", "forgotten/x", "marks/x", "sweeps/1/2", "reserve/0", "index/zz", "junk"):
+        world.attack.put(name, [b"junk"])
     for prefix in ("index/", "packs/00/", "meta/00/"):
         raw = os.urandom(5000)
         world.attack.put(prefix + hashlib.sha256(raw).hexdigest(), [raw])
-    assert deletion.forgotten(world.storage, open_repository(world.storage, lambda: "owner")) == frozenset()
-    assert timedelta(0) < open_repository(world.storage, lambda: "owner").config.longest_grace
+
+
+def test_a_commit_that_nobody_can_open(world: World) -> None:
+    """It is named; what stops is maintenance, until a maintainer forgets it."""
+    world.unreadable = [secrets.token_hex(16)]
+    world.attack.put(f"backups/20260102T030405.678Z-{world.unreadable[0]}", [os.urandom(500)])
+    with opened(world.storage, "owner") as owner:
+        assert any(world.unreadable[0] in problem.path for problem in owner.verify().problems)
