@@ -32,8 +32,8 @@ from pathlib import Path
 
 import make_data
 from measure import default_root
+from programs import TOOLS, Bench
 from report import OPERATIONS, Row, check, tables
-from tools import TOOLS, Bench
 
 
 def prepare(data: Path, name: str, scale: float) -> Path:

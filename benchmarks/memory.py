@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from measure import clean_environment, room, run
-from tools import PASSWORD
+from programs import PASSWORD
 
 MIB = 1 << 20
 FILE_MIB = 4096
