@@ -108,7 +108,7 @@ class BackupRun:
             raise _known(backup_id)
         if catalog.by_name(name) is not None:
             raise _known(backup_id)
-        if backup_id in protocol.forgotten(self._storage, self._keys):
+        if protocol.is_forgotten(self._storage, self._keys, backup_id):
             raise _known(backup_id)
 
     def _store(

@@ -86,7 +86,9 @@ class Catalog:
         """
         found = [item for info in self._storage.list(BACKUPS) if (item := _listed(info)) is not None]
         found += self._unlisted({item.name for item in found}, strict=strict)
-        forgotten = protocol.forgotten(self._storage, self._keys) if found and not with_forgotten else frozenset()
+        if with_forgotten or not found:
+            return sorted(found)
+        forgotten = protocol.forgotten(self._storage, self._keys, among={item.id for item in found})
         return sorted(item for item in found if item.id not in forgotten)
 
     def _unlisted(self, names: set[str], *, strict: bool) -> list[Listed]:

@@ -111,7 +111,7 @@ class CopyRun:
             RepositoryError: it is there, but does not count, or cannot be read.
         """
         backup = self._backup
-        if backup.id in protocol.forgotten(self._handle.storage, self._keys):
+        if protocol.is_forgotten(self._handle.storage, self._keys, backup.id):
             return CopyOutcome.FORGOTTEN
         listed = [item for item in self._catalog.listed(with_forgotten=True, strict=False) if item.id == backup.id]
         if not listed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -215,15 +215,22 @@ def read_sweeps(storage: Storage, keys: KeyRing) -> Sweeps:
     )
 
 
-def read_tombstones(storage: Storage, keys: KeyRing) -> Tombstones:
+def read_tombstones(storage: Storage, keys: KeyRing, *, among: Collection[str] | None = None) -> Tombstones:
     """All backups that a maintainer has forgotten.
+
+    Args:
+        among: only these ids matter: tombstones outlive backups, and there are more of them every day.
 
     Raises:
         StorageError.
     """
     problems: list[Problem] = []
     ids, tombstones = set[str](), list[Tombstone]()
-    names = (info for info in storage.list(FORGOTTEN) if _TOMBSTONE.match(info.name))
+    names = (
+        info
+        for info in storage.list(FORGOTTEN)
+        if (match := _TOMBSTONE.match(info.name)) and (among is None or match[1] in among)
+    )
     for found in open_all(storage, keys, names, kind=lambda _name: TOMBSTONE, role=Role.MAINTAINER, problems=problems):
         with Reported(found.info.name, problems):
             backup = found.fields.text("backup")
@@ -235,13 +242,16 @@ def read_tombstones(storage: Storage, keys: KeyRing) -> Tombstones:
     return Tombstones(ids=frozenset(ids), tombstones=tuple(tombstones), problems=tuple(problems))
 
 
-def forgotten(storage: Storage, keys: KeyRing) -> frozenset[str]:
+def forgotten(storage: Storage, keys: KeyRing, *, among: Collection[str] | None = None) -> frozenset[str]:
     """Ids of the backups that have a valid tombstone.
+
+    Args:
+        among: only these ids matter.
 
     Raises:
         StorageError.
     """
-    return read_tombstones(storage, keys).ids
+    return read_tombstones(storage, keys, among=among).ids
 
 
 def is_forgotten(storage: Storage, keys: KeyRing, backup: str) -> bool:

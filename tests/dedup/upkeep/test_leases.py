@@ -194,3 +194,19 @@ def test_a_grace_time_that_was_changed_meanwhile_holds(storage: Clocked, tmp_pat
         assert freezer.maintenance.prune().freed_packs == 0
         storage.pass_time(4 * GRACE)
         assert freezer.maintenance.prune().freed_packs
+
+
+def test_tombstones_of_backups_that_are_gone_cost_nothing(storage: Clocked, tmp_path: Path) -> None:
+    """They stay, so that copies bring nothing back, but nobody reads them."""
+    keys = keys_of(storage)
+    for number in range(50):
+        protocol.write_tombstone(storage, keys, f"{number:032x}")
+    with opened(storage) as freezer:
+        kept, gone = (freezer.backup(write_files(tmp_path, seed=n), name="t", force_read=True) for n in range(2))
+        freezer.forget(gone.id)
+    calls = FaultyStorage(storage)
+    with opened(calls) as freezer:
+        assert [backup.id for backup in freezer.backups()] == [kept.id]
+    assert [call.name for call in calls.calls if call.name.startswith("forgotten/") and call.method == "get"] == [
+        f"forgotten/{gone.id}"
+    ]
