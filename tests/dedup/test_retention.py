@@ -13,6 +13,16 @@ from typing import Any
 
 import pytest
 from dedup.two import CHEAP, PASSWORD, SMALL_PACKS, assert_restores, make_tree
+from dedup.upkeep.world import (
+    NeverOverwrites,
+    assert_whole,
+    content,
+    new_repository,
+    opened,
+    prune,
+    restored,
+    write_files,
+)
 
 from freezer_sdk import (
     AccessDenied,
@@ -21,6 +31,7 @@ from freezer_sdk import (
     ConfigurationError,
     CopyOutcome,
     Freezer,
+    IntegrityError,
     PolicyRefusal,
     RetentionPlan,
     RetentionPolicy,
@@ -630,3 +641,86 @@ def test_the_same_backup_comes_back_alike_in_two_repositories(freezer: Freezer, 
             each.forget(made.id)
         assert target.retention.undelete(made.id).id == freezer.retention.undelete(made.id).id
         assert {each.outcome for each in target.copy(freezer)} == {CopyOutcome.PRESENT}
+
+
+# -- together with maintenance -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pruned() -> NeverOverwrites:
+    storage = NeverOverwrites()
+    new_repository(storage)
+    return storage
+
+
+def test_what_is_marked_comes_back_before_the_sweep(pruned: NeverOverwrites, tmp_path: Path) -> None:
+    with opened(pruned) as freezer:
+        old = freezer.backup(write_files(tmp_path / "old", seed=1), name="t")
+        new = freezer.backup(write_files(tmp_path / "new", seed=2), name="t")
+        freezer.forget(old.id)
+        pruned.pass_time(60)
+        assert prune(pruned).marked_bytes > 1_000_000
+        back = freezer.retention.undelete(old.id)
+    pruned.pass_time()
+    assert prune(pruned).freed_bytes > 1_000_000
+    with opened(pruned) as freezer:
+        assert ids(freezer) == [back.id, new.id]
+        assert_whole(freezer)
+        assert restored(freezer, back, tmp_path / "out") == content(tmp_path / "old")
+        assert not freezer.retention.forgotten()
+
+
+def test_a_prune_right_after_a_forget_leaves_time_for_second_thoughts(pruned: NeverOverwrites, tmp_path: Path) -> None:
+    """As every night: forget, then prune, which sweeps what the last one marked."""
+    made = []
+    with opened(pruned) as freezer:
+        for number in range(4):
+            source = write_files(tmp_path / str(number), seed=number)
+            made.append(freezer.backup(source, name="t", force_read=True))
+    for number in range(2):
+        with opened(pruned) as freezer:
+            freezer.forget(made[number].id)
+        pruned.pass_time(60)  # since the writers were at work
+        prune(pruned)
+        pruned.pass_time()
+    with opened(pruned) as freezer:
+        freezer.forget(made[2].id)
+    swept = prune(pruned)
+    assert swept.freed_bytes > 1_000_000
+    assert swept.released_backups >= 1
+    with opened(pruned) as freezer:
+        assert made[2].id in [each.backup.id for each in freezer.retention.forgotten()]
+        back = freezer.retention.undelete(made[2].id)
+        assert restored(freezer, back, tmp_path / "out") == content(tmp_path / "2")
+        freezer.forget(back.id)
+    for _ in range(4):
+        pruned.pass_time()
+        last = prune(pruned)
+    assert (last.waiting_bytes, last.stored_bytes) == (0, pruned.bytes_below("packs/", "meta/"))
+    assert last.stored_bytes <= 1.1 * last.needed_bytes
+    with opened(pruned) as freezer:
+        assert not freezer.retention.forgotten()
+        assert ids(freezer) == [made[3].id]
+        assert_whole(freezer)
+
+
+def test_a_forgotten_backup_that_is_damaged_does_not_stop_a_prune(pruned: NeverOverwrites, tmp_path: Path) -> None:
+    with opened(pruned) as freezer:
+        old = freezer.backup(write_files(tmp_path / "old", seed=1), name="t")
+        lost = {name for name in pruned.content() if name.startswith(("packs/", "meta/"))}
+        other = freezer.backup(write_files(tmp_path / "other", seed=3), name="t", force_read=True)
+        new = freezer.backup(write_files(tmp_path / "new", seed=2), name="t", force_read=True)
+        freezer.forget(other.id)
+        pruned.pass_time(60)
+        prune(pruned)
+        pruned.pass_time()
+        for name in lost:
+            pruned.delete(name)
+        freezer.forget(old.id)
+    assert prune(pruned).freed_bytes > 1_000_000
+    with opened(pruned) as freezer:
+        assert ids(freezer) == [new.id]
+        with pytest.raises((BackupNotFound, IntegrityError)):
+            freezer.retention.undelete(old.id)
+        assert ids(freezer) == [new.id]
+        assert_whole(freezer)

@@ -117,10 +117,12 @@ class Retaining:
             AccessDenied: only readers know; StorageError.
         """
         self._keys.require_role(Role.READER)
-        tombstones = {each.backup: each for each in protocol.read_tombstones(self._storage, self._keys).tombstones}
+        listed = self._catalog.listed(with_forgotten=True)
+        read = protocol.read_tombstones(self._storage, self._keys, among={item.id for item in listed})
+        tombstones = {each.backup: each for each in read.tombstones}
         sweeps = protocol.read_sweeps(self._storage, self._keys)
         same: dict[str, list[Listed]] = {}
-        for item in self._catalog.listed(with_forgotten=True):
+        for item in listed:
             if item.id in tombstones:
                 same.setdefault(item.id, []).append(item)
         found = []

@@ -97,10 +97,9 @@ class UndeleteRun:
 
     def _free_id(self, old: Commit) -> str | Backup:
         """The next id of the chain that nothing has, or the backup that has come back already."""
-        forgotten = protocol.forgotten(self._handle.storage, self._handle.keys)
         candidate = successor(self._id)
         while True:
-            if candidate not in forgotten:
+            if not protocol.forgotten(self._handle.storage, self._handle.keys, among={candidate}):
                 try:
                     return self._catalog.find(candidate).backup
                 except BackupNotFound:

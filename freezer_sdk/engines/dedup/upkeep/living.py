@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from freezer_sdk.engines.dedup import protocol
 from freezer_sdk.engines.dedup.catalog import Catalog, Listed
@@ -13,7 +14,9 @@ from freezer_sdk.engines.dedup.commit import Commit
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.layout import parse_backup_name
 from freezer_sdk.engines.dedup.unlisted import find_object, short_listing
-from freezer_sdk.errors import IntegrityError, StorageUnavailable
+from freezer_sdk.errors import IntegrityError, RepositoryError, StorageUnavailable
+
+_NAMED: Final = 10  # backups in a message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,7 @@ class Living:
     Attributes:
         commits: that count.
         forged: whose signers had no right to make them. They stay, and what they need: a slot may get the right again.
+        spared: that were forgotten so short a time ago that somebody may still want them back. They stay, too.
         forgotten: what only they need may go.
         void: that a decision does not know; they never count again.
         listed: all that are there.
@@ -30,6 +34,7 @@ class Living:
 
     commits: Mapping[str, Commit]
     forged: Mapping[str, Commit]
+    spared: Mapping[str, Commit]
     forgotten: frozenset[str]
     void: frozenset[str]
     listed: frozenset[str]
@@ -37,7 +42,7 @@ class Living:
     @property
     def alive(self) -> list[str]:
         """Names for a decision."""
-        return sorted({*self.commits, *self.forged})
+        return sorted({*self.commits, *self.forged, *self.spared})
 
 
 @dataclass
@@ -53,12 +58,14 @@ def read_living(
     leases: Iterable[protocol.LeaseState],
     *,
     begun: datetime,
+    spare: datetime | None = None,
     forget_missing: bool = False,
 ) -> Living:
     """Lists backups, gets by name those that leases name, and opens all that count.
 
     Args:
         begun: what was stored before this time must be listed.
+        spare: what was forgotten at this time or later is not let go yet; ``None``: everything forgotten is.
         forget_missing: write tombstones for backups that are gone.
 
     Raises:
@@ -76,7 +83,10 @@ def read_living(
         if info is not None and info.modified < begun:
             raise short_listing(handle.storage, name)
         listed[name] = item
-    tombstones = protocol.forgotten(handle.storage, handle.keys)
+    known = {*listed, *(name for decision in sweeps.decisions for name in decision.alive)}
+    ids = {parsed[1] for name in known if (parsed := parse_backup_name(name))}
+    read = protocol.read_tombstones(handle.storage, handle.keys, among=ids)
+    tombstones = read.ids
     missing = _missing(handle, catalog, sweeps, listed, tombstones)
     if missing and not forget_missing:
         raise _gone(missing)
@@ -85,10 +95,14 @@ def read_living(
         if parsed is not None:
             protocol.write_tombstone(handle.storage, handle.keys, parsed[1], reason="gone from the storage")
     found = _open(catalog, sweeps, [item for item in listed.values() if item.id not in tombstones])
+    fresh = {each.backup for each in read.tombstones if spare is not None and each.stored >= spare}
+    spared = _spared(catalog, sweeps, [item for item in listed.values() if item.id in fresh])
+    forgotten = {item.name for item in listed.values() if item.id in tombstones}
     return Living(
         commits=found.commits,
         forged=found.forged,
-        forgotten=frozenset(item.name for item in listed.values() if item.id in tombstones),
+        spared=spared,
+        forgotten=frozenset(forgotten - spared.keys()),
         void=frozenset(found.void),
         listed=frozenset(listed),
     )
@@ -142,19 +156,36 @@ def _open(catalog: Catalog, sweeps: protocol.Sweeps, items: Iterable[Listed]) ->
     for item in sorted(items):
         same[item.id].append(item)
     found = _Found()
-    for backup, objects in same.items():
+    damaged: list[tuple[Listed, RepositoryError]] = []
+    for objects in same.values():
         judged = catalog.judge(objects, sweeps)
-        for listed, error in judged.damaged:
-            raise IntegrityError(
-                f"{listed.name} cannot be read, so it is not known what it needs, and nothing may be deleted: {error}",
-                hint=f"freezer repository repair may bring it back; freezer backup delete {backup[:8]} gives it up",
-            )
+        damaged += judged.damaged
         found.commits.update(judged.counting)
         found.forged.update({forged.listed.name: forged.commit for forged in judged.forged})
         found.void.update(item.name for item in judged.void)
-        if not (judged.counting or judged.forged or judged.void):
+        if not (judged.counting or judged.forged or judged.void or judged.damaged):
             raise StorageUnavailable(f"{objects[0].name} is listed and cannot be fetched", hint="try again")
+    if damaged:
+        raise _unreadable(damaged)
     return found
+
+
+def _spared(catalog: Catalog, sweeps: protocol.Sweeps, items: Iterable[Listed]) -> dict[str, Commit]:
+    """Those that could be brought back; one that cannot be read is none, and stops nobody."""
+    found: dict[str, Commit] = {}
+    for item in items:
+        found.update(catalog.judge([item], sweeps).counting)
+    return found
+
+
+def _unreadable(damaged: Sequence[tuple[Listed, RepositoryError]]) -> IntegrityError:
+    (first, error), count = damaged[0], len(damaged)
+    title = first.name if count == 1 else f"{first.name} and {count - 1} more"
+    ids = " ".join(item.id[:8] for item, _error in damaged[:_NAMED]) + (" ..." if count > _NAMED else "")
+    return IntegrityError(
+        f"{title} cannot be read, so it is not known what is needed, and nothing may be deleted: {error}",
+        hint=f"freezer repository repair may bring it back; freezer backup delete {ids} gives it up",
+    )
 
 
 def _gone(missing: list[str]) -> IntegrityError:

@@ -7,7 +7,8 @@ which every backup is whole; the next run goes on where it stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -34,6 +35,7 @@ from freezer_sdk.errors import IntegrityError, StorageFull
 from freezer_sdk.model import Event, Problem
 from freezer_sdk.upkeep_model import PruneOptions, PruneResult
 
+_AT_ONCE: Final = 1000  # names that are deleted in one go
 _MANY_UNHEARD: Final = 64  # backups that no decision knows: their leases pile up
 
 
@@ -54,6 +56,7 @@ class Prune:
     _holdings: Holdings
     _reader: FixedReader
     _usage: Usage
+    _saved: Usage  # what a sweep must leave behind
     _rewriter: Rewriter
     _now: datetime
     _grace: timedelta
@@ -144,6 +147,7 @@ class Prune:
             self._sweeps,
             self._leases,
             begun=self._now - self._slack,
+            spare=self._now - self._grace - self._slack if self._due.generation else None,
             forget_missing=self._options.forget_missing and self._claim is not None,
         )
         if self._due.generation:
@@ -167,7 +171,12 @@ class Prune:
             except IntegrityError as error:  # whoever forged it must not be able to stop others
                 message = f"a forged backup is not whole, and keeps nothing alive: {error}"
                 self._problems.append(Problem(path=commit.backup.id, kind="forged", message=message, fatal=False))
-        self._usage = usage
+        self._usage = self._saved = usage
+        if self._living.spared:
+            self._saved = usage.copy()
+            for commit in self._living.spared.values():
+                with suppress(IntegrityError):  # it is forgotten all the same
+                    self._saved.add(commit)
         self._result = replace(self._result, backups=len(self._living.commits), held_by=self._due.held_by)
 
     def _read_control(self) -> None:
@@ -196,10 +205,10 @@ class Prune:
         self._tell("sweep")
         due = self._due.packs
         try:
-            stuck = self._rewriter.copy(self._usage, due, adopted=self._holdings.adopted)
+            stuck = self._rewriter.copy(self._saved, due, adopted=self._holdings.adopted)
         except StorageFull as error:
             self._full(error)
-            stuck = {pack for (_kind, pack), use in self._usage.packs().items() if use.used}
+            stuck = {pack for (_kind, pack), use in self._saved.packs().items() if use.used}
         condemned = due - stuck
         self._claim.lease.check()
         protocol.decide(
@@ -221,19 +230,18 @@ class Prune:
         living, handle = self._living, self._handle
         released = self._released.union(*(decision.released for decision in decisions)) & living.forgotten
         void = {name for name in living.void if still_void(handle, name, self._sweeps)}
-        self._storage.delete_many(sorted(released | void))
+        self._delete(sorted(released | void))
         going = [info for (_kind, pack), info in sorted(holdings.packs.items()) if pack in self._gone]
         merge = IndexMerge(self._handle, holdings, keep=self._keep)
         try:
             self._removed_indexes = merge.run(self._gone)
         except StorageFull as error:  # the decision keeps writers away from what indexes still name
             self._full(error)
-            self._storage.delete_many(info.name for info in going)
+            self._delete([info.name for info in going])
             self._storage.flush()
             self._removed_indexes = merge.run(self._gone)
         self._tell("delete")
-        self._keep()
-        self._storage.delete_many(info.name for info in going)
+        self._delete([info.name for info in going])
         self._result = replace(
             self._result,
             released_backups=len(released),
@@ -341,15 +349,14 @@ class Prune:
             now = self._now
             names += old_marks(self._marks, self._sweeps, present=present, named=named, now=now, old=old)
             names += old_sweeps(self._sweeps, self._living, present=present, named=named, now=now, old=old)
-        self._keep()
-        storage.delete_many(names)
+        self._delete(names)
 
     def _foresee(self) -> None:
         """What a run that writes would do."""
         due = self._holdings.there(self._due.packs)
         self._gone |= due.union(*(decision.condemned for decision in self._sweeps.decisions))
         going = self._holdings.there(self._gone)
-        saved = sum(use.used for (_kind, pack), use in self._usage.packs().items() if pack in due)
+        saved = sum(use.used for (_kind, pack), use in self._saved.packs().items() if pack in due)
         plan = self._plan()
         packs = plan.dead | plan.rewrite
         rewritten = sum(use.used for (_kind, pack), use in self._usage.packs().items() if pack in plan.rewrite)
@@ -362,6 +369,12 @@ class Prune:
             rewritten_bytes=saved + rewritten,
         )
         self._count_marked(packs, self._now if packs else None)
+
+    def _delete(self, names: Sequence[str]) -> None:
+        """Deletes objects, and sees to the lease between them."""
+        for begin in range(0, len(names), _AT_ONCE):
+            self._keep()
+            self._storage.delete_many(names[begin : begin + _AT_ONCE])
 
     def _full(self, error: StorageFull) -> None:
         message = f"nothing could be written anew, since there is no space; the next prune does it: {error}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from copy import copy
 from typing import Final, NamedTuple
 
 from freezer_sdk.engines.dedup.commit import Commit
@@ -107,6 +108,12 @@ class Usage:
             self._walk(commit.root)
         except IntegrityError as error:
             raise IntegrityError(f"backup {commit.backup.short_id} is not whole: {error}", hint=error.hint) from error
+
+    def copy(self) -> Usage:
+        """The same backups; what is added to one is not added to the other."""
+        twin = copy(self)
+        twin._marks = {section: bytearray(marks) for section, marks in self._marks.items()}
+        return twin
 
     def packs(self) -> dict[tuple[Kind, bytes], PackUse]:
         """Of every pack in the index how much of it is needed."""
