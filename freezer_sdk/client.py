@@ -198,9 +198,15 @@ class Freezer:
 
     @property
     def retention(self) -> Retention:
-        """What is kept and for how long: policies, holds, and the way back."""
+        """What is kept and for how long: policies, holds, and the way back.
+
+        Raises:
+            ConfigurationError: the engine has none.
+        """
         from freezer_sdk.retention import Retention
 
+        if not self.capabilities.retention:
+            raise ConfigurationError(f"the engine {self._place.engine.name} has no retention")
         return Retention(self)
 
     @property

@@ -62,7 +62,7 @@ class Retention:
             tags: only backups that have all of them take part.
 
         Raises:
-            ConfigurationError: the policy makes no sense, or the engine knows no retention.
+            ConfigurationError: the policy makes no sense.
             AccessDenied, StorageError, IntegrityError.
         """
         rules.check_policy(policy)
@@ -97,7 +97,7 @@ class Retention:
 
         Raises:
             PolicyRefusal: of some group more would be forgotten than the policy allows; nothing was forgotten.
-            ConfigurationError: the policy makes no sense, or the engine knows no retention.
+            ConfigurationError: the policy makes no sense.
             AccessDenied, StorageError, IntegrityError, Cancelled.
         """
         rules.check_policy(policy)
@@ -163,7 +163,6 @@ class Retention:
         """All holds in force, the oldest first.
 
         Raises:
-            ConfigurationError: the engine knows no retention.
             AccessDenied, StorageError.
         """
         with self._boundary.guard():
@@ -173,7 +172,6 @@ class Retention:
         """Backups that can be brought back, the oldest first.
 
         Raises:
-            ConfigurationError: the engine knows no retention.
             AccessDenied, StorageError, IntegrityError.
         """
         with self._boundary.guard():
@@ -209,8 +207,6 @@ class Retention:
 
     def _service(self) -> RetentionService:
         repository = self._freezer._opened()
-        if not self._freezer.capabilities.retention:
-            raise ConfigurationError(f"the engine {self._freezer._place.engine.name!r} knows no retention")
         with self._boundary.guard():
             return repository.retention()
 

@@ -258,6 +258,11 @@ class TestErrors:
         with freezer(place, fail=f"interrupt {call}") as target, pytest.raises(KeyboardInterrupt):
             CALLS[call](target)
 
+    @pytest.mark.parametrize("service", ["retention", "keys", "maintenance"])
+    def test_what_an_engine_lacks_is_refused(self, place: str, service: str) -> None:
+        with freezer(place) as target, pytest.raises(ConfigurationError, match="engine toy has no"):
+            getattr(target, service)
+
     def test_a_failing_close_still_closes_the_storage_and_only_once(self, place: str, plugins: Any) -> None:
         target = freezer(place, fail="close")
         with pytest.raises(PluginError, match="engine 'toy'"):
