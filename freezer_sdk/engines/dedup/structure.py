@@ -10,7 +10,7 @@ from freezer_sdk.engines.dedup.index import BlobIndex, Place
 from freezer_sdk.engines.dedup.layout import INDEX, Kind, pack_name
 from freezer_sdk.engines.dedup.page import EMPTY, MAX_DEPTH, Content, Page, list_ids
 from freezer_sdk.engines.dedup.reader import BlobReader
-from freezer_sdk.engines.dedup.tree import get_extra, join, split_extents
+from freezer_sdk.engines.dedup.tree import check_names, get_extra, join, split_extents
 from freezer_sdk.errors import IntegrityError
 from freezer_sdk.modes.base import FLAG_INCOMPLETE, STAT, Extra
 
@@ -161,7 +161,7 @@ class Structure:
         Raises:
             StorageError, Cancelled.
         """
-        stack = [] if root.ids in self._clean or root in self._tainted else [self._frame(b"", root)]
+        stack = [] if root.ids in self._clean or root in self._tainted else [self._frame(b"", root, top=True)]
         while stack:
             frame = stack[-1]
             if frame.at < len(frame.below):
@@ -190,13 +190,16 @@ class Structure:
                 yield (_inside(path, name) if name else path), fault
             stack += [(_inside(path, name), inner) for name, inner in reversed(below)]
 
-    def _frame(self, name: bytes, content: Content) -> _Frame:
+    def _frame(self, name: bytes, content: Content, *, top: bool = False) -> _Frame:
         self._tick(name)
-        frame = _Frame(content)
+        frame, last = _Frame(content), list[bytes]()
         try:
             for blob in self._ids(content):
                 try:
-                    self._page(Page(self.places.meta(blob)), frame)
+                    page = Page(self.places.meta(blob))
+                    self._page(page, frame)
+                    check_names(page, last, top=top)
+                    last = page.names[-1:]
                 except IntegrityError as error:
                     frame.faults.append((b"", _fault_of(error)))
         except IntegrityError as error:  # a list of pages

@@ -180,7 +180,7 @@ class DirectoryReader:
         if not self._page_id:
             return None
         page = self._load()
-        _check_names(page, self._last, top=self._top)
+        check_names(page, self._last, top=self._top)
         self._last = page.names[-1:]
         self._chosen, self._count, self._nodes = None, page.count, nodes_of(page)
         return page
@@ -246,7 +246,7 @@ def nodes_of(page: Page, numbers: Sequence[int] | None = None) -> Iterator[Node]
     )
 
 
-def _check_names(page: Page, last: list[bytes], *, top: bool) -> None:
+def check_names(page: Page, last: list[bytes], *, top: bool) -> None:
     """Stored names must be sorted, and stay in their directory.
 
     Args:
