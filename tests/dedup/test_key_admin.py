@@ -234,6 +234,15 @@ def test_rewriting_stores_all_again_with_new_keys(tmp_path: Path) -> None:
     assert Rewrite("lazily") is Rewrite.LAZILY
 
 
+def test_who_cannot_rewrite_does_not_rotate_for_it(storage: MemoryStorage) -> None:
+    join(storage, "maintainer", Role.READER, Role.MAINTAINER)
+    with opened(storage, "maintainer") as freezer:
+        with pytest.raises(AccessDenied, match="role writer"):
+            freezer.keys.rotate(rewrite="now")
+        assert open_repository(storage, lambda: "owner").epoch == 1
+        assert freezer.keys.rotate().epoch == 2
+
+
 def packs(storage: MemoryStorage) -> dict[str, int]:
     """Names of all packs, and the epochs that they are encrypted in."""
     infos = [info for prefix in ("packs/", "meta/") for info in storage.list(prefix)]

@@ -25,7 +25,7 @@ _DATA_IDS: Final = "freezer-sdk/0/data-ids"
 _META_IDS: Final = "freezer-sdk/0/meta-ids"
 _MAX_CACHED: Final = 65_536
 _HINTS: Final = {
-    Role.WRITER: "backups are made and copied with the password of a writer or an owner",
+    Role.WRITER: "backups are made, copied and pruned with the password of a writer or an owner",
     Role.READER: "backups are listed, restored and verified with the password of a reader or an owner",
     Role.MAINTAINER: "what is deleted, and who has keys, is decided with the password of a maintainer or an owner",
 }

@@ -138,10 +138,14 @@ class DedupKeys:
         """Starts a new epoch: what is stored from now on is encrypted with new keys.
 
         Raises:
-            AccessDenied: this key may not maintain.
+            AccessDenied: this key may not maintain, or may not write and something is to be rewritten.
             RepositoryLocked, IntegrityError, StorageError, Cancelled.
         """
-        keys = keyholders.rotate(self._storage, self._fresh())
+        keys = self._fresh()
+        keys.require_role(Role.MAINTAINER)
+        if rewrite is Rewrite.NOW:
+            keys.require_role(Role.WRITER)  # before anything is done
+        keys = keyholders.rotate(self._storage, keys)
         self._changed(keys)
         if rewrite is Rewrite.LAZILY:
             return RotationResult(epoch=keys.epoch)
