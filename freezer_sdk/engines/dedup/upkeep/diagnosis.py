@@ -162,7 +162,7 @@ def diagnose(survey: Survey, others: Sequence[Other]) -> Diagnosis:
         StorageError, Cancelled.
     """
     storage, keys = survey.handle.storage, survey.handle.keys
-    remains, places = Remains(survey), survey.places
+    remains = Remains(survey)
     near = [other for other in others if alike(survey.handle, other.handle)]
     far = [other for other in others if not alike(survey.handle, other.handle)]
     mended = Mended(
@@ -185,7 +185,7 @@ def diagnose(survey: Survey, others: Sequence[Other]) -> Diagnosis:
     broken = [item for item, _error in survey.backups.damaged if item.name not in mendable]
     return Diagnosis(
         copies=broken_copies(storage, keys),
-        orphans=[rows for rows in survey.inventory.orphans if rows.digest in places.needed],
+        orphans=[rows for rows in survey.inventory.orphans if rows.digest in mended.needed],
         wanted=wanted,
         again=dict(_again(lost, far)),
         commits=commits,
