@@ -401,6 +401,25 @@ def test_an_untrusted_writer_changes_nothing_for_others(
         assert [each for each in ids(opened) if each in made] == made[4:]
 
 
+@pytest.mark.parametrize("trusted", [True, False])
+def test_only_trusted_writers_say_when_an_original_was_seen(
+    storage: Dated, keys: KeyRing, freezer: Freezer, tree: Path, trusted: bool
+) -> None:
+    """Somebody copies backups out of a repository of his own, whose clock says what he likes."""
+    add_slot(storage, keys, password=WRITER, roles={Role.WRITER, Role.READER}, trusted=trusted, kdf=CHEAP)
+    own = Dated()
+    create_repository(own, password=None)
+    with Freezer(own) as source, Freezer(storage, password=WRITER) as writer:
+        made = make_backup(source, own, tree, NOW - 90 * DAY)
+        assert writer.copy(source)[0].outcome is CopyOutcome.COPIED
+    with Freezer(storage, password=PASSWORD) as opened:
+        (found,) = opened.backups()
+        assert found.first_seen == (made.time if trusted else NOW)
+        assert found.plausible is trusted
+        (group,) = opened.retention.plan(DAILY).groups
+        assert bool(group.writer) is not trusted
+
+
 # -- holds -------------------------------------------------------------------------------------------------
 
 
