@@ -16,6 +16,7 @@ from freezer_sdk.compressors.none import NoCompressor
 from freezer_sdk.compressors.zstd import ZstdCompressor
 from freezer_sdk.crypto.hashing import blob_id
 from freezer_sdk.engines.dedup import segment
+from freezer_sdk.engines.dedup import writer as writing
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.index import (
     HEADER,
@@ -31,10 +32,13 @@ from freezer_sdk.engines.dedup.layout import MAX_BLOB, Kind, pack_name
 from freezer_sdk.engines.dedup.pack import OpenPack, SegmentRow, decode_table, encode_table, read_table
 from freezer_sdk.engines.dedup.settings import Settings
 from freezer_sdk.engines.dedup.writer import BlobWriter
-from freezer_sdk.errors import IntegrityError
+from freezer_sdk.errors import IntegrityError, StorageUnavailable
 from freezer_sdk.model import Buffer
+from freezer_sdk.storages.base import Storage
 from freezer_sdk.storages.memory import MemoryStorage
 from freezer_sdk.streams.cancel import CancelToken
+from freezer_sdk.testing import Fault, FaultyStorage
+from freezer_sdk.testing.faults import fail
 
 ZSTD = ZstdCompressor()
 ME = bytes(range(16))
@@ -282,3 +286,50 @@ def test_writer_stores_each_blob_once_and_names_packs_by_content(storage: Memory
         data = storage.get(pack_name(Kind.DATA, place.pack), offset=place.offset, length=place.stored)
         found = segment.open_segment(data, keys, compressors).blob(place.start, place.length)
         assert blob_id(keys.data_hash_key(), found) == blob
+
+
+def store_all(storage: Storage, keys: KeyRing, blobs: list[bytes]) -> BlobWriter:
+    handle = Handle(storage, keys, Settings(), compressors)
+    writer = BlobWriter(handle, BlobIndex(trusts=keys.trusts), load_index=lambda: None, cancel=CancelToken())
+    try:
+        for blob in blobs:
+            writer.store(Kind.DATA, blob)
+        writer.finish(storage.flush)
+    finally:
+        writer.close()
+    return writer
+
+
+def test_very_many_tiny_blobs_stay_within_the_limits_of_readers(
+    monkeypatch: pytest.MonkeyPatch, storage: MemoryStorage, keys: KeyRing
+) -> None:
+    for name, value in {"_SEGMENT_BLOBS": 50, "_PACK_BLOBS": 300, "MERGED_BLOBS": 700}.items():
+        monkeypatch.setattr(writing, name, value)
+    writer = store_all(storage, keys, [b"%d" % number for number in range(2000)])
+    sections = []
+    for name in writer.indexes:
+        data = storage.get(name)
+        for kind, (offset, length) in index_parts(data, len(data)).items():
+            sections.append(decode_section(keys, kind, data[offset : offset + length], ZSTD))
+    assert len(sections) >= 3
+    assert sum(len(section) for section in sections) == 2000
+    for section in sections:
+        assert len(section) <= 700
+        per_segment = [section.segment_of.count(number) for number in range(len(section.stored))]
+        assert max(per_segment) == 50
+        per_pack = [section.first_segments[n + 1] - section.first_segments[n] for n in range(len(section.packs))]
+        assert max(per_pack) <= 6
+
+
+def test_what_an_index_could_not_be_written_for_is_still_known(storage: MemoryStorage, keys: KeyRing) -> None:
+    faulty = FaultyStorage(storage, Fault(fail(StorageUnavailable("down")), methods={"put"}, prefix="index/"))
+    handle = Handle(faulty, keys, Settings(), compressors)
+    writer = BlobWriter(handle, BlobIndex(trusts=keys.trusts), load_index=lambda: None, cancel=CancelToken())
+    writer.store(Kind.DATA, b"content")
+    with pytest.raises(StorageUnavailable):
+        writer.finish(faulty.flush)
+    writer.close()
+    assert writer.unindexed
+    writer.settle(faulty.flush)
+    assert not writer.unindexed
+    assert len(list(storage.list("index/"))) == 1

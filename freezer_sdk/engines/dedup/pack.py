@@ -57,6 +57,7 @@ class OpenPack:
     Attributes:
         key: of the pack's segments.
         size: bytes taken.
+        blobs: how many it has.
         missing: segments that have a place and are not sealed yet.
         full: takes no more.
     """
@@ -68,7 +69,7 @@ class OpenPack:
         self.salt = hkdf(os.urandom(32), salt=digest, info=b"freezer-sdk/0/pack-salt\0")
         self.key = segment.pack_key(run.key, self.salt, repository_id)
         self.rows: list[SegmentRow] = []
-        self.size = self.missing = 0
+        self.size = self.blobs = self.missing = 0
         self.full = False
 
     def reserve(
@@ -80,6 +81,7 @@ class OpenPack:
         )
         self.rows.append(SegmentRow(header.stored, ids, lengths))
         begin, self.size = self.size, self.size + header.stored
+        self.blobs += len(ids)
         self.missing += 1
         return header, memoryview(self.memory)[begin : self.size]
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from mmap import mmap
 
 from freezer_sdk.crypto.hashing import blob_id
@@ -14,6 +14,7 @@ from freezer_sdk.engines.dedup import segment
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.index import BlobIndex, PackRows, encode_index, section_of
 from freezer_sdk.engines.dedup.layout import Kind, index_name, pack_name
+from freezer_sdk.engines.dedup.merge import MERGED_BLOBS
 from freezer_sdk.engines.dedup.pack import OpenPack
 from freezer_sdk.errors import IntegrityError
 from freezer_sdk.files.writer_process import is_content
@@ -26,6 +27,8 @@ _WAIT = 0.5  # seconds between looks at errors and cancellation
 _SLACK = 8 << 20  # room, besides a segment, behind the size at which a pack is full; not touched, it costs nothing
 _INDEX_AFTER = 256 << 20  # bytes of packs after which a partial index makes them reusable should the run die
 _INDEX_BLOBS = 65_536  # blobs after which one is due in any case: as rows of an index they take half the memory
+_SEGMENT_BLOBS = 65_536  # at most, however small they are: readers refuse segments and tables beyond limits of theirs
+_PACK_BLOBS = 1 << 20
 
 
 class _Joining:
@@ -125,7 +128,7 @@ class BlobWriter:
         self._fresh[kind].add(blob)
         joining = self._joining[kind]
         joining.add(blob, data)
-        if joining.size >= self._segment:
+        if joining.size >= self._segment or len(joining.ids) >= _SEGMENT_BLOBS:
             self._submit(kind)
 
     def has(self, kind: Kind, blob: bytes) -> bool:
@@ -210,7 +213,8 @@ class BlobWriter:
                 with self._lock:
                     pack = self._choose(kind, joining.ids, len(plain))
                     header, target = pack.reserve(len(plain), joining.ids, joining.lengths)
-                    if not pack.full and pack.size >= self._settings.pack_size:
+                    enough = pack.size >= self._settings.pack_size or pack.blobs >= _PACK_BLOBS
+                    if enough and not pack.full:
                         pack.full = True
                         self._open[kind].remove(pack)
                 with target:
@@ -270,11 +274,17 @@ class BlobWriter:
 
     def _write_index(self, barrier: Callable[[], None]) -> None:
         with self._lock:
-            stored, self._stored = self._stored, []
+            stored = list(self._stored)
             self._stored_bytes = self._stored_blobs = 0
         if not stored or self._dry_run:
             return
         barrier()
+        for packs in _portions(stored):
+            self._put_index(packs)
+            with self._lock:
+                del self._stored[: len(packs)]  # what comes later is at the end
+
+    def _put_index(self, stored: Sequence[PackRows]) -> None:
         signer = self._keys.slot_id
         sections = [
             section_of(kind, packs, signer)
@@ -289,3 +299,18 @@ class BlobWriter:
         for section in sections:
             self._index.add(section)
             self._fresh[section.kind].difference_update(section.blob_ids())
+
+
+def _portions(packs: Iterable[PackRows]) -> Iterator[list[PackRows]]:
+    """What goes into one index each: no more blobs than prune would put there, unless one pack has more."""
+    portion: list[PackRows] = []
+    blobs = 0
+    for pack in packs:
+        more = sum(len(row.ids) for row in pack.rows)
+        if portion and blobs + more > MERGED_BLOBS:
+            yield portion
+            portion, blobs = [], 0
+        portion.append(pack)
+        blobs += more
+    if portion:
+        yield portion
