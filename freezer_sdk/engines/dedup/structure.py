@@ -181,13 +181,16 @@ class Structure:
         return root not in self._tainted
 
     def affected(self, root: Content) -> Iterator[tuple[bytes, Fault]]:
-        """Paths of a backup that cannot be restored, and why; :meth:`whole` has looked at it before."""
+        """Paths of a backup that cannot be restored, and why; :meth:`whole` has looked at it before.
+
+        A directory that cannot be read stands for what is in it; ``/`` for the whole backup.
+        """
         stack = [(b"", root)] if root in self._tainted else []
         while stack:
             path, content = stack.pop()
             faults, below = self._tainted[content]
             for name, fault in faults:
-                yield (_inside(path, name) if name else path), fault
+                yield (_inside(path, name) if name else path) or b"/", fault
             stack += [(_inside(path, name), inner) for name, inner in reversed(below)]
 
     def _frame(self, name: bytes, content: Content, *, top: bool = False) -> _Frame:
