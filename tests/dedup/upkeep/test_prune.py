@@ -79,7 +79,8 @@ def test_packs_with_much_waste_are_written_anew(storage: NeverOverwrites, tmp_pa
     limited = prune(storage, max_rewrite=0)
     assert limited.rewritten_bytes == 0
     assert limited.wasted_bytes > 1_000_000
-    result = prune(storage, max_rewrite=1_500_000)
+    with opened(storage, threads=3) as freezer:
+        result = freezer.maintenance.prune(max_rewrite=1_500_000)
     assert 0 < result.rewritten_bytes <= 1_600_000
     for _ in range(3):
         storage.pass_time()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from itertools import chain
+import os
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain, groupby
 
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.index import PackRows, Place
@@ -15,6 +19,8 @@ from freezer_sdk.engines.dedup.writer import BlobWriter
 from freezer_sdk.errors import IntegrityError
 from freezer_sdk.model import Problem
 from freezer_sdk.streams.cancel import CancelToken
+
+Fetch = Callable[[], OpenSegment]
 
 
 class Rewriter:
@@ -31,7 +37,7 @@ class Rewriter:
 
     def __init__(self, handle: Handle, blobs: BlobReader, *, keep: Callable[[], None], cancel: CancelToken) -> None:
         self._handle, self._blobs, self._keep, self._cancel = handle, blobs, keep, cancel
-        self._opened: tuple[tuple[bytes, int], OpenSegment] | None = None
+        self._opened: tuple[Fetch, OpenSegment] | None = None
         self.rewritten = 0
         self.problems: list[Problem] = []
 
@@ -61,7 +67,7 @@ class Rewriter:
             self._keep()
 
         try:
-            stuck = set() if first is None else self._copy_rows([first], rows, writer)
+            stuck = set() if first is None else self._copy_rows(chain([first], rows), writer)
             writer.finish(barrier)
         finally:
             writer.close()
@@ -69,34 +75,48 @@ class Rewriter:
         self.rewritten += writer.added_raw_bytes
         return stuck
 
-    def _copy_rows(self, first: list[Row], rows: Iterable[Row], writer: BlobWriter) -> set[bytes]:
+    def _copy_rows(self, rows: Iterable[Row], writer: BlobWriter) -> set[bytes]:
         stuck: set[bytes] = set()
-        for row in chain(first, rows):
-            self._keep()
-            place, blob = row.place, row.blob
-            try:
-                writer.store_as(place.kind, blob, self._read(place, blob))
-            except IntegrityError as error:
-                if place.pack not in stuck:
-                    message = f"cannot be written anew, and stays as it is: {error}"
-                    path = pack_name(place.kind, place.pack)
-                    self.problems.append(Problem(path=path, kind="damaged", message=message, fatal=False))
-                stuck.add(place.pack)
+        for group, segment in self._segments(rows):
+            for row in group:
+                self._keep()
+                place, blob = row.place, row.blob
+                try:
+                    writer.store_as(place.kind, blob, self._read(place, blob, segment))
+                except IntegrityError as error:
+                    if place.pack not in stuck:
+                        message = f"cannot be written anew, and stays as it is: {error}"
+                        path = pack_name(place.kind, place.pack)
+                        self.problems.append(Problem(path=path, kind="damaged", message=message, fatal=False))
+                    stuck.add(place.pack)
         return stuck
 
-    def _read(self, place: Place, blob: bytes) -> bytes:
+    def _segments(self, rows: Iterable[Row]) -> Iterator[tuple[list[Row], Fetch]]:
+        """Needed blobs by segment, with what gives the segment; some are fetched ahead."""
+        groups = (list(group) for _where, group in groupby(rows, key=lambda row: row.place[:3]))
+        threads = min(self._handle.settings.threads or os.cpu_count() or 2, self._handle.storage.max_parallel)
+        if threads < 2:
+            yield from ((group, partial(self._blobs.segment, group[0].place)) for group in groups)
+            return
+        with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="freezer-rewrite") as pool:
+            window: deque[tuple[list[Row], Fetch]] = deque()
+            for group in groups:
+                window.append((group, pool.submit(self._blobs.segment, group[0].place).result))
+                if len(window) > threads:
+                    yield window.popleft()
+            yield from window
+
+    def _read(self, place: Place, blob: bytes, segment: Fetch) -> bytes:
         """A blob's bytes, from its place or else from any other.
 
         Raises:
             IntegrityError, StorageError.
         """
-        blobs = self._blobs
         try:
-            where = place.pack, place.offset
-            if self._opened is None or self._opened[0] != where:
-                self._opened = where, blobs.segment(place)
+            if self._opened is None or self._opened[0] is not segment:
+                self._opened = segment, segment()
             data = self._opened[1].blob(place.start, place.length)
-            blobs.check(place.kind, blob, data, place)
+            self._blobs.check(place.kind, blob, data, place)
             return data
         except IntegrityError as error:
-            return blobs.elsewhere(place.kind, blob, place, error)
+            return self._blobs.elsewhere(place.kind, blob, place, error)
