@@ -53,8 +53,9 @@ from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.index import BlobIndex, Section, encode_index
 from freezer_sdk.engines.dedup.keyring import KeyRing
 from freezer_sdk.engines.dedup.layout import Kind, index_name
+from freezer_sdk.engines.dedup.loading import IndexLoader
 from freezer_sdk.engines.dedup.page import Content, ContentBuilder, encode_page
-from freezer_sdk.engines.dedup.reader import BlobReader, IndexLoader
+from freezer_sdk.engines.dedup.reader import BlobReader
 from freezer_sdk.engines.dedup.section import Blobs, Packs
 from freezer_sdk.engines.dedup.settings import Settings
 from freezer_sdk.engines.dedup.upkeep.usage import GOOD, Usage

@@ -10,72 +10,15 @@ from freezer_sdk.crypto.hashing import blob_id
 from freezer_sdk.engines.dedup.adopt import adopt_orphans
 from freezer_sdk.engines.dedup.documents import read_range
 from freezer_sdk.engines.dedup.handle import Handle
-from freezer_sdk.engines.dedup.index import HEADER, BlobIndex, PackRows, Place, decode_section, index_parts
-from freezer_sdk.engines.dedup.layout import INDEX, Kind, digest_of, pack_name
+from freezer_sdk.engines.dedup.index import BlobIndex, PackRows, Place
+from freezer_sdk.engines.dedup.layout import Kind, pack_name
+from freezer_sdk.engines.dedup.loading import IndexLoader
 from freezer_sdk.engines.dedup.segment import OpenSegment, open_segment
-from freezer_sdk.engines.dedup.unlisted import find_object, named_indexes, warn
+from freezer_sdk.engines.dedup.unlisted import named_indexes
 from freezer_sdk.errors import IntegrityError, ObjectNotFound
 
 _CACHED = 12  # open segments kept: about their number in MiB of memory
 _CACHED_BYTES = 32 << 20  # of their content: some repositories have larger segments than others
-
-
-class IndexLoader:
-    """Loads index objects, each once, and only the kinds that are asked for."""
-
-    def __init__(self, handle: Handle) -> None:
-        self._storage, self._keys, self._compressors = handle.storage, handle.keys, handle.compressors
-        self._reads = handle.reads
-        self._loaded: dict[Kind, set[str]] = {Kind.DATA: set(), Kind.META: set()}
-
-    def load(self, index: BlobIndex, kind: Kind) -> list[PackRows]:
-        """Adds what is listed now and was not loaded yet; an index that vanishes meanwhile was merged away.
-
-        Returns:
-            Packs whose own tables were read, since an index is damaged.
-
-        Raises:
-            StorageError.
-        """
-        listed = sorted((info.name, info.size) for info in self._storage.list(INDEX) if digest_of(info.name))
-        damaged = self._load(index, kind, listed)
-        return adopt_orphans(self._storage, self._keys, index, kinds=(kind,)) if damaged else []
-
-    def know(self, names: Iterable[str]) -> None:
-        """These are loaded, or of no use."""
-        for known in self._loaded.values():
-            known.update(names)
-
-    def load_named(self, index: BlobIndex, kind: Kind, names: Iterable[str]) -> None:
-        """Adds those that are there, whether they are listed or not.
-
-        Raises:
-            StorageError.
-        """
-        for name in sorted(set(names) - self._loaded[kind]):
-            info = find_object(self._storage, name) if digest_of(name) else None
-            if info is not None:
-                warn(self._storage, name)
-                self._load(index, kind, [(name, info.size)])
-
-    def _load(self, index: BlobIndex, kind: Kind, listed: Iterable[tuple[str, int]]) -> bool:
-        """Whether one of them is damaged."""
-        damaged = False
-        for name, size in listed:
-            if name in self._loaded[kind]:
-                continue
-            try:
-                parts = index_parts(read_range(self._reads, name, length=HEADER.size), size)
-                if kind in parts:
-                    offset, length = parts[kind]
-                    box = read_range(self._reads, name, offset=offset, length=length)
-                    index.add(decode_section(self._keys, kind, box, self._compressors("zstd")))
-            except ObjectNotFound:
-                continue
-            except IntegrityError:
-                damaged = True  # an index only repeats what the packs' own tables say
-            self._loaded[kind].add(name)
-        return damaged
 
 
 class BlobReader:
