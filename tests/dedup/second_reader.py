@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import bz2
+import contextlib
 import hashlib
 import json
 import lzma
@@ -267,8 +268,10 @@ class Repository:
     def control(self, kind: str, name: str, role: str) -> dict[str, Any]:
         return self.signed(kind, name, role)[0]
 
-    def signed(self, kind: str, name: str, role: str) -> tuple[dict[str, Any], bytes]:
-        """The document, and who signed it."""
+    def signed(
+        self, kind: str, name: str, role: str, asked: frozenset[str] = frozenset()
+    ) -> tuple[dict[str, Any], bytes]:
+        """The document, and who signed it; ``asked``: what is being confirmed."""
         stored = self.objects[name]
         need(len(stored) <= 64 * MIB + 4096, "a control object is too large")
         magic, version, secrecy, zero, epoch, salt = struct.unpack_from("<4sBBHI32s", stored)
@@ -287,7 +290,19 @@ class Repository:
             body = inflate(zlib.decompressobj(), body, length)
         need(len(body) == length, "a control object's length")
         self._signed_by(role, epoch, signer, context, body, signature)
+        if role == "maintainer" and self.roster[signer.hex()]["revoked"] is not None:
+            confirmed = (name, hashlib.sha256(stored).hexdigest()) in self._confirmed(asked | {name})
+            need(confirmed, "signed by a maintainer who was removed")
         return read_json(body, 64 * MIB), signer
+
+    def _confirmed(self, asked: frozenset[str]) -> set[tuple[str, str]]:
+        """What removed maintainers have signed and what counts; not by the word of those that it is asked for."""
+        found: set[tuple[str, str]] = set()
+        for name in sorted(self.objects):
+            if re.fullmatch(r"confirmed/[0-9a-f]{32}-[0-9a-f]{32}", name) and name not in asked:
+                with contextlib.suppress(Refused):
+                    found |= set(self.signed("confirmation", name, "maintainer", asked)[0]["objects"].items())
+        return found
 
     def backups(self) -> dict[str, dict[str, Any]]:
         """Documents of the backups that count, by id."""

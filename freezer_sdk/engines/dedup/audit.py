@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 
 from freezer_sdk.engines.dedup import config as configs
-from freezer_sdk.engines.dedup import control, deletion, documents, holds, lease, records, slots
+from freezer_sdk.engines.dedup import confirmed, control, documents, lease, slots
 from freezer_sdk.engines.dedup.keyring import KeyRing, Role
 from freezer_sdk.engines.dedup.layout import BACKUPS, INDEX, META, PACKS
 from freezer_sdk.errors import FreezerError, IntegrityError, ObjectNotFound, UnsupportedFormat
@@ -14,7 +14,7 @@ from freezer_sdk.model import Problem
 from freezer_sdk.storages.base import ObjectInfo, Storage
 
 RESERVE = "reserve/"
-_CONTROL = (lease.PREFIX, deletion.MARKS, deletion.SWEEPS, deletion.FORGOTTEN, holds.PREFIX, records.PREFIX)
+_CONTROL = (lease.PREFIX, *confirmed.PREFIXES)
 _ELSEWHERE = (PACKS, META, INDEX, BACKUPS, RESERVE)
 
 
@@ -74,7 +74,7 @@ def _secured(storage: Storage, keys: KeyRing, name: str) -> Iterator[Problem]:
 
 
 def _controlled(storage: Storage, keys: KeyRing, info: ObjectInfo) -> Iterator[Problem]:
-    """A lease, mark, sweep, tombstone or record."""
+    """A lease, mark, sweep, tombstone, hold, record or confirmation."""
     kind, role = _kind_of(info.name)
     try:
         control.open(keys, kind, info.name, documents.read_range(storage, info.name), role=role)
@@ -87,10 +87,4 @@ def _controlled(storage: Storage, keys: KeyRing, info: ObjectInfo) -> Iterator[P
 def _kind_of(name: str) -> tuple[str, Role]:
     if name.startswith(lease.PREFIX):
         return lease.CLOSED_KIND if name.endswith("/closed") else lease.KIND, Role.WRITER
-    if name.startswith(holds.PREFIX):
-        return holds.kind_of(name), Role.MAINTAINER
-    if name.startswith(deletion.SWEEPS):
-        return deletion.ANNOUNCEMENT if "/announced-" in name else deletion.DECISION, Role.MAINTAINER
-    if name.startswith(records.PREFIX):
-        return records.KIND, Role.MAINTAINER
-    return deletion.MARK if name.startswith(deletion.MARKS) else deletion.TOMBSTONE, Role.MAINTAINER
+    return confirmed.kind_of(name) or "", Role.MAINTAINER

@@ -5,6 +5,7 @@ Leases, marks, sweeps, tombstones, holds, records, and the commits themselves.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import struct
 import zlib
@@ -116,11 +117,19 @@ def open(keyring: KeyRing, kind: str, name: str, data: Buffer, *, role: Role) ->
         plain = _cipher(keyring, key, salt).open(0, view[start:], _aad(keyring, head, context))
         body, signer, signature = _unpack(plain)
         keyring.check(signer, context, body, signature, role=role, epoch=epoch)
+        if role is Role.MAINTAINER and keyring.is_removed(signer):
+            _check_confirmed(keyring, name, data)
         if body.count(b",") > MAX_VALUES:
             raise IntegrityError("it holds more values than it may")
         return Opened(documents.decode(body, "it"), signer)
     except IntegrityError as error:
         raise IntegrityError(f"{name}: {error.message}") from None
+
+
+def _check_confirmed(keyring: KeyRing, name: str, data: Buffer) -> None:
+    """Of what a removed maintainer signed only that counts which was there when it was removed."""
+    if (name, hashlib.sha256(data).hexdigest()) not in keyring.confirmed:
+        raise IntegrityError("signed by a maintainer who was removed, and not there when that was done")
 
 
 def _unpack(plain: bytearray) -> tuple[bytes, bytes, bytes]:

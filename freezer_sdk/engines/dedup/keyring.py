@@ -63,6 +63,7 @@ class KeyRing:
         problems: what was found damaged on the way, and replaced by its second copy.
         lacking: names of configurations and slots of which only the other copy was there.
         secret, epochs: the keys themselves, for those who administer them.
+        confirmed: names and SHA-256 (hex) of what removed maintainers have signed and what counts.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class KeyRing:
         self.encrypted = config.encrypted
         self.supported, self.problems, self.lacking = supported, problems, lacking
         self.secret, self.epochs = secret, dict(epochs)
+        self.confirmed: frozenset[tuple[str, str]] = frozenset()
         newest = self.epochs[config.epoch]
         self._data_hash_key = derive(_DATA_IDS, newest.hash_key)
         self._meta_hash_key = derive(_META_IDS, newest.hash_key)
@@ -145,6 +147,11 @@ class KeyRing:
         """Whether the roster calls a slot trusted, or it is a maintainer: the same for whoever asks."""
         line = self._roster.get(bytes(slot_id))
         return line is not None and (line.trusted or (line.revoked is None and Role.MAINTAINER in line.roles))
+
+    def is_removed(self, slot_id: bytes) -> bool:
+        """Whether a slot was revoked."""
+        line = self._roster.get(bytes(slot_id))
+        return line is not None and line.revoked is not None
 
     def speaks_for(self, slot_id: bytes, host: str) -> bool:
         """Whether backups of this host count when this slot signed them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -12,9 +13,11 @@ from freezer_sdk.crypto.kdf import Argon2Params
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.dedup import keyholders, recovery_key
 from freezer_sdk.engines.dedup.config import OWNER, VERSION, Role, Slot
+from freezer_sdk.engines.dedup.confirmed import confirm
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.keyring import KeyRing
 from freezer_sdk.engines.dedup.password import change_password, drop_slots, refuse_known_password
+from freezer_sdk.engines.dedup.upkeep.claim import Claim
 from freezer_sdk.engines.dedup.upkeep.prune import Prune
 from freezer_sdk.errors import AmbiguousError, ConfigurationError, FreezerError, PolicyRefusal
 from freezer_sdk.key_model import (
@@ -116,10 +119,18 @@ class DedupKeys:
                 hint="open it with another maintainer's password; freezer repository key passwd changes this one",
             )
         removed = _info(line, keys)
-        keys = keyholders.rotate(self._storage, keys, revoke=[line.id], keep_trust=keep_trust)
+        with self._nobody_else_maintains(keys, line):
+            if Role.MAINTAINER in line.roles:
+                confirm(self._storage, keys, line.id)
+            keys = keyholders.rotate(self._storage, keys, revoke=[line.id], keep_trust=keep_trust)
         self._changed(keys)
         drop_slots(self._storage, keys, line.id)
         return RotationResult(epoch=keys.epoch, removed=(removed,))
+
+    def _nobody_else_maintains(self, keys: KeyRing, line: Slot) -> AbstractContextManager[object]:
+        """What a maintainer decides while it is removed would not count, and be done all the same."""
+        wanted = Role.MAINTAINER in line.roles and Role.WRITER in keys.roles
+        return Claim(self._storage, keys) if wanted else nullcontext()
 
     def change_password(self, password: str) -> PasswordChange:
         """Gives the key in use another password.

@@ -30,11 +30,12 @@ class Stored:
     """One look at a storage. Nothing in it is trusted yet.
 
     Attributes:
+        storage: that is looked at.
         problems: what was found damaged so far.
     """
 
     def __init__(self, storage: Storage) -> None:
-        self._storage = storage
+        self.storage = self._storage = storage
         self._read: dict[str, Place] = {}
         # no cached_property: before Python 3.12 all repositories share its lock, also while a storage is waited for
         self._listed: dict[str, frozenset[str]] = {}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from freezer_sdk.crypto import hpke
 from freezer_sdk.engines.dedup import config as configs
 from freezer_sdk.engines.dedup.config import Epoch, SignedConfig, Slot
+from freezer_sdk.engines.dedup.confirmed import read_confirmed
 from freezer_sdk.engines.dedup.epochs import EpochSecrets, open_bundle
 from freezer_sdk.engines.dedup.keyring import KeyRing
 from freezer_sdk.engines.dedup.slots import SlotObject, SlotSecrets
@@ -32,6 +33,7 @@ def unlock(
         IntegrityError: nothing that the slot can trust, or keys that do not fit.
         WrongPassword: the slot was removed.
         UnsupportedFormat: a newer version, or a feature that is not known.
+        StorageError.
     """
     ours = [slot for slot in stored.slots if slot.repository_id == repository_id]
     signed = _Chain(stored, repository_id, ours).newest(secret)
@@ -55,7 +57,7 @@ def unlock(
         else:
             message = f"the slot has no keys for epoch {epoch.number}"
             stored.damaged(configs.name_of(config.number), message)
-    return KeyRing(
+    keys = KeyRing(
         signed_config=signed,
         slot_id=slot_id,
         secret=secret,
@@ -64,6 +66,8 @@ def unlock(
         problems=tuple(stored.problems),
         lacking=stored.lacking,
     )
+    keys.confirmed = read_confirmed(stored.storage, keys)
+    return keys
 
 
 def _open_epoch(own: Sequence[SlotObject], secret: SlotSecrets, epoch: Epoch, entry: Slot) -> EpochSecrets | None:
