@@ -38,7 +38,7 @@ class ListLeases(RepositoryCommand, ListCommand):
 
 
 class UnlockRepository(RepositoryCommand, ListCommand):
-    """Remove leases whose holders have ended or provably died; without a LEASE all of them.
+    """Remove leases whose holders have ended or provably died; without a LEASE all that tell nothing any more.
 
     This is never needed to go on: nothing waits for them, and prune removes them too. Refuses, and exits with 11, when
     the holder of a named lease may still be at work."""

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from dedup.upkeep.world import GRACE, Clocked, assert_whole, keys_of, new_repository, opened, prune, write_files
 
-from freezer_sdk import ConfigurationError, Freezer, RepositoryLocked, StorageFull
+from freezer_sdk import ConfigurationError, Freezer, RepositoryLocked, StorageFull, StorageUnavailable
 from freezer_sdk.engines.dedup import protocol
 from freezer_sdk.engines.dedup.keyholders import reconfigure
 from freezer_sdk.engines.dedup.upkeep.claim import Claim
-from freezer_sdk.testing import Fault, FaultyStorage, fail
+from freezer_sdk.testing import Fault, FaultyStorage, fail, nothing
 from freezer_sdk.upkeep_model import LeaseStatus
 
 COMMIT = "backups/20260101T000000.000Z-" + "a" * 32
@@ -69,6 +69,29 @@ def test_only_leases_of_the_dead_are_removed(storage: Clocked) -> None:
         for wrong in ("", "no such lease"):
             with pytest.raises(ConfigurationError):
                 maintenance.unlock([wrong])
+
+
+def test_leases_tell_of_backups_until_a_prune_has_taken_note(storage: Clocked, tmp_path: Path) -> None:
+    """A listing that lacks the backup would otherwise be believed."""
+    with opened(storage) as freezer:
+        backup = freezer.backup(write_files(tmp_path, seed=1), name="a")
+        assert freezer.maintenance.unlock() == []
+        storage.pass_time(60)
+        freezer.maintenance.prune()
+        (info,) = [info for info in freezer.maintenance.leases() if info.backup]
+        assert info.backup == backup.id
+        short = FaultyStorage(
+            storage, Fault(nothing, methods={"list"}, prefix="backups/", when="short", keep=0, times=None)
+        )
+        with pytest.raises(StorageUnavailable, match="lists only a part"):
+            prune(short)
+        freezer.forget(freezer.backup(write_files(tmp_path, seed=2), name="b", force_read=True).id)
+        for _ in range(3):
+            storage.pass_time()
+            freezer.maintenance.prune()
+        assert [info for info in freezer.maintenance.leases() if info.backup] == []
+    with pytest.raises(StorageUnavailable, match="lists only a part"):
+        prune(short)
 
 
 def test_a_damaged_lease_counts_until_it_is_old(storage: Clocked) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.keyring import Role
-from freezer_sdk.engines.dedup.layout import parse_backup_name
+from freezer_sdk.engines.dedup.layout import BACKUPS, parse_backup_name
 from freezer_sdk.engines.dedup.lease import MAINTENANCE, PREFIX, LeaseState, read_leases
 from freezer_sdk.engines.dedup.upkeep.tidy import is_dead
 from freezer_sdk.errors import ConfigurationError, RepositoryLocked
@@ -29,7 +29,8 @@ def unlock(handle: Handle, leases: Sequence[str]) -> list[LeaseInfo]:
     """Removes leases whose holders have ended or are dead; marks need not wait for those in any case.
 
     Args:
-        leases: ids, or their beginnings; none: all such leases.
+        leases: ids, or their beginnings; none: all such leases, but for those whose backups were made: they tell of
+            them until a prune has taken note.
 
     Returns:
         Those that were removed.
@@ -42,7 +43,11 @@ def unlock(handle: Handle, leases: Sequence[str]) -> list[LeaseInfo]:
     """
     handle.keys.require_role(Role.MAINTAINER)
     known = lease_infos(handle)
-    chosen = [_choose(known, lease) for lease in leases] or [info for info in known if _ended(info)]
+    chosen = [_choose(known, lease) for lease in leases]
+    if not leases:
+        listed = (parse_backup_name(item.name) for item in handle.storage.list(BACKUPS))
+        made = {parsed[1] for parsed in listed if parsed is not None}
+        chosen = [info for info in known if _ended(info) and info.backup not in made]
     for info in chosen:
         if not _ended(info):
             raise RepositoryLocked(
