@@ -122,7 +122,7 @@ class Contents:
     def __init__(self, entries: Entries, objects: dict[str, Entry]) -> None:
         self.entries, self.objects = entries, objects
         self.digest = self.commits = self.blobs = self.index = 0
-        self._lists: dict[tuple[str, int], Answer] = {}
+        self._lists: dict[tuple[str, int | None], Answer] = {}
         for entry in objects.values():
             self._toggle(entry)
 
@@ -170,17 +170,19 @@ class Contents:
                     return self, Answer("missing", ObjectNotFound(f"there is no {call.name}"))
                 return self, Answer(found.number, found.info if call.method == "stat" else found.content)
             case "list":
-                return self, self._list(call.name, moment - lag if lag else moment)
+                return self, self._list(call.name, moment - lag if lag else None)
             case "now":
                 return self, Answer(moment, time_of(moment))
             case _:
                 return self, Answer(None, None)
 
-    def _list(self, prefix: str, newest: int) -> Answer:
+    def _list(self, prefix: str, newest: int | None) -> Answer:
         known = self._lists.get((prefix, newest))
         if known is None:
             names = sorted(name for name in self.objects if name.startswith(prefix))
-            listed = [entry for name in names if (entry := self.objects[name]).stored <= newest]
+            listed = [self.objects[name] for name in names]
+            if newest is not None:
+                listed = [entry for entry in listed if entry.stored <= newest]
             known = Answer(tuple(entry.number for entry in listed), tuple(entry.info for entry in listed))
             self._lists[prefix, newest] = known
         return known
@@ -234,7 +236,9 @@ class Program:
 
     Args:
         body: the code; what it returns is the result.
+        seed: of its random numbers, besides the name.
         skew: seconds by which its machine's clock is wrong.
+        clock: seconds on the clock of its machine, by the storage's; the same by default.
         frozen: a virtual machine that is stopped together with its clock: it does not see how long it was suspended.
 
     Attributes:
@@ -243,8 +247,10 @@ class Program:
 
     name: str
     body: Callable[[Storage], Any]
+    seed: str = ""
     skew: int = 0
     frozen: bool = False
+    clock: Callable[[int], int] = int
     capabilities: Capabilities = field(default_factory=lambda: Capabilities(conditional_put=True, remote=False))
     virtual: Virtual = field(default_factory=Virtual)
     runs: int = 0
@@ -283,7 +289,7 @@ class _Run:
         self._at, self._node = 1, path[1]
         self._contents, self._moment = contents, moment
         self._lock = threading.Lock()
-        self.random = random.Random(program.name)
+        self.random = random.Random(program.name + program.seed)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -291,11 +297,11 @@ class _Run:
 
     @property
     def wall(self) -> float:
-        return self._node.moment + self.program.skew
+        return self.program.clock(self._node.moment) + self.program.skew
 
     @property
     def boot(self) -> float:
-        return 0.0 if self.program.frozen else self._node.moment
+        return 0.0 if self.program.frozen else self.program.clock(self._node.moment)
 
     def sleep(self, seconds: float) -> None:
         if seconds > 0:

@@ -5,22 +5,26 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from model.actors import Call, Contents, Entries, Failure, Program
+from model.actors import BLOBS, Call, Contents, Entries, Failure, Node, Program
 from model.checker import Blob, Checker
 from model.search import State, World
 from model.virtual import Virtual
 
 from freezer_sdk.crypto.kdf import Argon2Params
 from freezer_sdk.engines.base import Context
+from freezer_sdk.engines.dedup import protocol
 from freezer_sdk.engines.dedup.access import create_repository
 from freezer_sdk.engines.dedup.engine import DedupEngine
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.keyring import KeyRing
+from freezer_sdk.engines.dedup.layout import digest_of
 from freezer_sdk.engines.dedup.repository import DedupRepository
 from freezer_sdk.engines.dedup.settings import Settings
 from freezer_sdk.engines.dedup.upkeep.service import DedupMaintenance
@@ -58,6 +62,20 @@ class Done:
         return self.what
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A program that has begun before a world does."""
+
+    program: Program
+    node: Node
+
+    @property
+    def result(self) -> Any:
+        """How it ended."""
+        assert self.node.ended
+        return self.node.result
+
+
 class Lab:
     """Makes a repository, lets things happen in it, and builds worlds from there.
 
@@ -76,10 +94,14 @@ class Lab:
         )
         self.expected: dict[str, Mapping[bytes, bytes]] = {}
 
-    def alone(self, name: str, body: Callable[[Storage], Any]) -> Any:
-        """Lets a program run by itself, an hour and a half after the one before."""
+    def alone(self, name: str, body: Callable[[Storage], Any], *, after: int = GRACE + GRACE // 2) -> Any:
+        """Lets a program run by itself.
+
+        Args:
+            after: seconds since what happened before.
+        """
         program = Program(name, body, virtual=self.virtual, capabilities=CONDITIONAL)
-        self.moment += GRACE + GRACE // 2
+        self.moment += after
         node, contents = program.root, self.contents
         while not node.ended:
             assert node.call is not None
@@ -92,7 +114,7 @@ class Lab:
             raise AssertionError(str(node.result))
         return node.result
 
-    def together(self, bodies: Mapping[str, Callable[[Storage], Any]], script: Sequence[str]) -> dict[str, Any]:
+    def together(self, bodies: Mapping[str, Callable[[Storage], Any]], script: Sequence[str]) -> dict[str, Begun]:
         """Lets programs run in turns.
 
         Args:
@@ -100,11 +122,11 @@ class Lab:
                 asks that; else to its end.
 
         Returns:
-            What those gave that have ended.
+            How far each has come; one that has not ended can go on in a world.
         """
         self.moment += GRACE + GRACE // 2
         programs = {
-            name: Program(f"{name}{self.moment}", body, virtual=self.virtual, capabilities=CONDITIONAL)
+            name: Program(name, body, seed=str(self.moment), virtual=self.virtual, capabilities=CONDITIONAL)
             for name, body in bodies.items()
         }
         nodes = {name: program.root for name, program in programs.items()}
@@ -120,7 +142,7 @@ class Lab:
                 self.contents, answer = self.contents.do(node.call, self.moment)
                 node = program.next(node, answer, self.moment)
             nodes[name] = node
-        return {name: node.result for name, node in nodes.items() if node.ended}
+        return {name: Begun(programs[name], node) for name, node in nodes.items()}
 
     def damage(self, prefix: str, part: str) -> None:
         """Flips a bit in an object whose name has this part."""
@@ -166,6 +188,44 @@ class Lab:
 
         return body
 
+    def slow(self, name: str, content: bytes, *, pieces: int, seconds: int) -> Callable[[Storage], Stored]:
+        """A backup of a stream that comes in pieces.
+
+        Args:
+            seconds: that pass before each of them.
+        """
+        self.expected[name] = {b"/data": content}
+        cut = -(-len(content) // pieces)
+
+        @contextlib.contextmanager
+        def opened() -> Iterator[Any]:
+            yield _Slow([content[at : at + cut] for at in range(0, len(content), cut)], seconds)
+
+        return self._backup(name, lambda: Stream(name="data", open=opened, size=len(content)))
+
+    def undelete(self, name: str, backup: str) -> Callable[[Storage], Stored]:
+        """Brings a forgotten backup back."""
+        self.expected.setdefault(name, {})
+
+        def body(storage: Storage) -> Stored:
+            return Stored(self.repository(storage).retention().undelete(backup, Context()).id)
+
+        return body
+
+    def mark(self, packs: Iterable[bytes], generation: int) -> Callable[[Storage], Done]:
+        """A mark by hand."""
+
+        def body(storage: Storage) -> Done:
+            protocol.write_mark(storage, self.keys, packs, generation=generation)
+            return Done("marked")
+
+        return body
+
+    def packs(self) -> frozenset[bytes]:
+        """All packs that are there now."""
+        names = (name for name in self.contents.objects if name.startswith(BLOBS))
+        return frozenset(digest for name in names if (digest := digest_of(name)))
+
     def forget(self, backup: str) -> Callable[[Storage], Done]:
         """Forgets a backup."""
 
@@ -197,32 +257,51 @@ class Lab:
 
     # -- worlds --------------------------------------------------------------------------------------------
 
-    def world(self, name: str, *actors: Actor, times: Sequence[int], **options: Any) -> World:
+    def world(
+        self,
+        name: str,
+        *actors: Actor,
+        times: Sequence[int],
+        true: Sequence[int] = (),
+        after: int = GRACE + GRACE // 2,
+        **options: Any,
+    ) -> World:
         """What these actors may do with the repository as it is now.
 
         Args:
-            times: seconds from now at which anything happens.
-            options: see :meth:`_violation`.
+            times: seconds from the world's beginning at which anything happens, by the storage's clock.
+            after: seconds from what happened before to the world's beginning.
+            true: the same as all others see it, where the storage's clock lies.
+            options: of :class:`Rules`.
         """
-        begin = self.moment + GRACE + GRACE // 2
-        programs = [
-            Program(
-                actor.name,
-                actor.body,
-                skew=actor.skew,
-                frozen=actor.frozen,
-                virtual=self.virtual,
-                capabilities=actor.capabilities,
-            )
-            for actor in actors
-        ]
+        begin = self.moment + after
+        clocks = {begin + seconds: begin + right for seconds, right in zip(times, true or times, strict=True)}
+        programs = [self._program(actor, lambda moment: clocks.get(moment, moment)) for actor in actors]
         return World(
             name=name,
             contents=self.contents,
             programs=programs,
+            nodes=[
+                program.root if a.begun is None else a.begun.node for a, program in zip(actors, programs, strict=True)
+            ],
             times=[begin + seconds for seconds in times],
-            starts=[actor.start for actor in actors],
+            begins=[range(actor.start, (len(times) if actor.last is None else actor.last + 1)) for actor in actors],
             violation=Rules(self.checker(options.pop("precious", frozenset())), actors, **options).violation,
+        )
+
+    def _program(self, actor: Actor, clock: Callable[[int], int]) -> Program:
+        if actor.begun is not None:
+            actor.begun.program.clock = clock
+            return actor.begun.program
+        assert actor.body is not None
+        return Program(
+            actor.name,
+            actor.body,
+            skew=actor.skew,
+            frozen=actor.frozen,
+            clock=clock,
+            virtual=self.virtual,
+            capabilities=actor.capabilities,
         )
 
     def checker(self, precious: frozenset[Blob] = frozenset()) -> Checker:
@@ -236,14 +315,18 @@ class Actor:
     """A program of a world.
 
     Attributes:
-        start: number of the point in time from which on it may begin.
+        body: what it does.
+        begun: or a program that goes on.
+        start, last: numbers of the points in time between which it may begin.
         failures: kinds of errors that it may end with.
         forgets: ids of backups that it makes forgotten.
     """
 
     name: str
-    body: Callable[[Storage], Any]
+    body: Callable[[Storage], Any] | None = None
+    begun: Begun | None = None
     start: int = 0
+    last: int | None = None
     skew: int = 0
     frozen: bool = False
     capabilities: Capabilities = CONDITIONAL
@@ -257,12 +340,15 @@ class Rules:
 
     Args:
         readers: the shipped reader restores every backup in every state, not only when all programs have ended.
+        lying: the storage's clock is wrong: who gives up a backup for that does right.
     """
 
     checker: Checker
     actors: Sequence[Actor]
     readers: bool = False
+    lying: bool = False
     _forgets: frozenset[str] = field(init=False)
+    _away: dict[int, bool] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._forgets = frozenset().union(*(actor.forgets for actor in self.actors))
@@ -277,6 +363,8 @@ class Rules:
             result = node.result
             if isinstance(result, Failure) and result.kind not in actor.failures:
                 return f"{actor.name} failed: {result}"
+            if isinstance(result, Failure) and result.kind == "LeaseLost" and not self._was_away(node):
+                return f"{actor.name} failed, although it was never kept waiting: {result}"
             if isinstance(result, Stored) and result.backup not in self._forgets:
                 known = self.checker.known(contents)
                 if result.backup not in known.visible:
@@ -285,6 +373,32 @@ class Rules:
         if lost is None and (over or self.readers):
             lost = self.checker.restores(contents)
         return lost
+
+    def _was_away(self, node: Node) -> bool:
+        """Whether a program was kept waiting for so long that it may have lost its lease."""
+        known = self._away.get(id(node))
+        if known is None:
+            late = 0
+            for before, after in pairwise(node.path()):
+                slept = before.call.rest[0] if before.call and before.call.method == "sleep" else 0
+                late += after.moment - before.moment - slept if before.parent is not None else 0
+            known = self._away[id(node)] = late >= GRACE // 2 or self.lying
+        return known
+
+
+class _Slow:
+    """A producer that takes its time: before each piece it sleeps."""
+
+    def __init__(self, pieces: list[bytes], seconds: int) -> None:
+        self._pieces, self._seconds = pieces, seconds
+
+    def readinto(self, buffer: memoryview) -> int:
+        if not self._pieces:
+            return 0
+        time.sleep(self._seconds)
+        piece = self._pieces.pop(0)
+        buffer[: len(piece)] = piece
+        return len(piece)
 
 
 @contextlib.contextmanager

@@ -32,8 +32,9 @@ class World:
     """What is searched.
 
     Attributes:
+        nodes: how far each program has come.
         times: seconds since the beginning at which anything happens; the adversary decides when time goes on.
-        starts: for each program the number of the point in time from which on it may begin.
+        begins: for each program the numbers of the points in time at which it may begin.
         violation: says what is wrong with a state, or gives ``None``.
         lags: seconds for which listings may miss what was stored.
     """
@@ -41,18 +42,19 @@ class World:
     name: str
     contents: Contents
     programs: list[Program]
+    nodes: list[Node]
     times: list[int]
-    starts: list[int]
+    begins: list[range]
     violation: Callable[[State], str | None]
     lags: tuple[int, ...] = (0,)
 
     def start(self) -> State:
-        return State(self.contents, 0, tuple(program.root for program in self.programs))
+        return State(self.contents, 0, tuple(self.nodes))
 
     def pending(self, state: State, number: int) -> Call | None:
         """What a program asks next; ``None``: it has ended, has not begun, or sleeps."""
         node, program = state.nodes[number], self.programs[number]
-        if node.ended or (node is program.root and self.starts[number] > state.moment):
+        if node.ended or (node is program.root and state.moment not in self.begins[number]):
             return None
         if not node.known:
             program.learn(node, state.contents, self.times[state.moment])

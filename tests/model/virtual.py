@@ -13,6 +13,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Protocol
@@ -131,7 +132,7 @@ class Virtual:
 class InlineExecutor:
     """A ``ThreadPoolExecutor`` without threads."""
 
-    def __init__(self, max_workers: int | None = None) -> None:
+    def __init__(self, max_workers: int | None = None, **_options: Any) -> None:
         del max_workers
 
     def __enter__(self) -> InlineExecutor:
@@ -142,6 +143,17 @@ class InlineExecutor:
 
     def map(self, function: Callable[..., Any], *items: Iterable[Any]) -> Iterator[Any]:
         return iter([function(*each) for each in zip(*items, strict=False)])
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def shutdown(self, **_options: Any) -> None:
+        return
 
 
 class InlinePool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from model.lab import LONG, Actor, Lab, Stored
+from model.lab import GRACE, LONG, Actor, Lab, Stored
 from model.search import World
 
 X = b"x" * 1000
@@ -77,13 +77,14 @@ def a_parent_that_is_forgotten_meanwhile(lab: Lab) -> World:
     tree = lab.tree("B0", {"a": X})
     first: Stored = lab.alone("B0", tree)
     lab.alone("F0", lab.forget(first.backup))
-    second = lab.together({"W": lab.tree("B1", {"a": X}), "P": lab.prune()}, ["W before put backups/", "P", "W"])["W"]
+    second = lab.together({"W": lab.tree("B1", {"a": X}), "P": lab.prune()}, ["W before put backups/", "P", "W"])
+    backup: Stored = second["W"].result
     return lab.world(
         "a parent that is forgotten meanwhile",
-        Actor(name="W", body=lab.tree("W", {"a": X})),
-        Actor(name="F", body=lab.forget(second.backup), forgets=frozenset({second.backup})),
-        Actor(name="P2", body=lab.prune()),
-        times=[0],
+        Actor(name="W", body=lab.tree("W", {"a": X}), last=0),
+        Actor(name="F", body=lab.forget(backup.backup), forgets=frozenset({backup.backup}), last=0),
+        Actor(name="P2", body=lab.prune(), start=1),
+        times=[0, LONG],
     )
 
 
@@ -104,7 +105,7 @@ def two_sweeps_at_once(lab: Lab) -> World:
 @world
 def copies_of_the_same_content(lab: Lab) -> World:
     """Two writers stored the same content in two packs; two maintainers find one of them too many."""
-    lab.together({"W1": lab.stream("B1", X), "W2": lab.stream("B2", X)}, ["W1 before put index/", "W2", "W1"])
+    lab.together({"W1": lab.stream("B1", X), "W2": lab.stream("B2", X)}, ["W1 before put packs/", "W2", "W1"])
     return lab.world(
         "copies of the same content",
         Actor(name="P1", body=lab.prune()),
@@ -117,10 +118,11 @@ def copies_of_the_same_content(lab: Lab) -> World:
 @world
 def a_copy_that_is_forgotten(lab: Lab) -> World:
     """As before, and the backup is forgotten whose copy was to stay."""
-    done = lab.together({"W1": lab.stream("B1", X), "W2": lab.stream("B2", X)}, ["W1 before put index/", "W2", "W1"])
+    done = lab.together({"W1": lab.stream("B1", X), "W2": lab.stream("B2", X)}, ["W1 before put packs/", "W2", "W1"])
+    backup: Stored = done["W1"].result
     return lab.world(
         "a copy that is forgotten",
-        Actor(name="F", body=lab.forget(done["W1"].backup), forgets=frozenset({done["W1"].backup})),
+        Actor(name="F", body=lab.forget(backup.backup), forgets=frozenset({backup.backup})),
         Actor(name="P1", body=lab.prune()),
         Actor(name="P2", body=lab.prune(), start=1),
         times=[0, LONG],
@@ -156,5 +158,115 @@ def a_restore_while_packs_are_rewritten(lab: Lab) -> World:
         Actor(name="R", body=lab.restore(second.backup, "b", Y)),
         Actor(name="P1", body=lab.prune()),
         Actor(name="P2", body=lab.prune(), start=1),
+        times=[0, LONG],
+    )
+
+
+@world
+def a_writer_that_takes_long(lab: Lab) -> World:
+    """It is at work for longer than the grace time, and refreshes its lease: its work must not be in vain."""
+    _forgotten(lab)
+    return lab.world(
+        "a writer that takes long",
+        Actor(name="W", body=lab.slow("W", X, pieces=4, seconds=GRACE // 2), last=0),
+        Actor(name="M", body=lab.mark(lab.packs(), 1), last=0),
+        Actor(name="P", body=lab.prune(), start=3),
+        times=[GRACE // 2 * number for number in range(5)],
+    )
+
+
+@world
+def a_clock_that_jumps(lab: Lab) -> World:
+    """The storage's clock jumps a year ahead and back: all leases look dead, all marks due, and no writer can tell."""
+    _forgotten(lab)
+    return lab.world(
+        "a clock that jumps",
+        Actor(name="W", body=lab.stream("W", X), last=0),
+        Actor(name="M", body=lab.mark(lab.packs(), 1), last=0),
+        Actor(name="P", body=lab.prune(), start=1, failures=DAMAGED | {"StorageUnavailable"}),
+        times=[0, 365 * 86400, 60],
+        true=[0, 30, 60],
+        lying=True,
+    )
+
+
+@world
+def a_late_commit(lab: Lab) -> World:
+    """A writer is about to commit what refers to marked packs, and nobody's clock shows that it is late."""
+    _forgotten(lab)
+    begun = lab.together({"W": lab.stream("W", X), "M": lab.mark(lab.packs(), 1)}, ["W before put backups/", "M"])
+    return lab.world(
+        "a late commit",
+        Actor(name="W", begun=begun["W"]),
+        Actor(name="P", body=lab.prune(), last=0, failures=DAMAGED | {"StorageUnavailable"}),
+        after=0,
+        times=[365 * 86400, 60],
+        true=[30, 60],
+        lying=True,
+    )
+
+
+@world
+def a_backup_that_is_brought_back(lab: Lab) -> World:
+    """Undelete while what the forgotten backup needs is swept."""
+    forgotten = _forgotten(lab)
+    lab.alone("P1", lab.prune())
+    return lab.world(
+        "a backup that is brought back",
+        Actor(
+            name="U",
+            body=lab.undelete("B0", forgotten),
+            failures=frozenset({"LeaseLost", "BackupNotFound", "IntegrityError"}),
+        ),
+        Actor(name="P2", body=lab.prune()),
+        Actor(name="P3", body=lab.prune(), start=1),
+        times=[0, LONG],
+    )
+
+
+@world
+def copies_in_two_marks(lab: Lab) -> World:
+    """One of two copies is marked; half a grace time later maintenance looks at the other one."""
+    lab.together({"W1": lab.stream("B1", X), "W2": lab.stream("B2", X)}, ["W1 before put packs/", "W2", "W1"])
+    lab.alone("P1", lab.prune())
+    lab.alone("P2", lab.prune(), after=GRACE // 2)
+    return lab.world(
+        "copies in two marks",
+        Actor(name="P3", body=lab.prune(), start=1),
+        Actor(name="P4", body=lab.prune(), start=2),
+        times=[-GRACE, -GRACE // 2, GRACE],
+    )
+
+
+@world
+def two_marks_of_one_generation(lab: Lab) -> World:
+    """Two maintainers marked at once, and a writer saw one of the marks only."""
+    first: Stored = lab.alone("B0", lab.stream("B0", X))
+    old = lab.packs()
+    second: Stored = lab.alone("B1", lab.stream("B1", Y))
+    new = lab.packs() - old
+    for backup in (first, second):
+        lab.alone(f"F{backup.backup}", lab.forget(backup.backup))
+    lab.alone("M1", lab.mark(old, 1))
+    return lab.world(
+        "two marks of one generation",
+        Actor(name="W", body=lab.stream("W", Y)),
+        Actor(name="M2", body=lab.mark(new, 1)),
+        Actor(name="P", body=lab.prune(), start=1),
+        times=[-GRACE, LONG],
+    )
+
+
+@world
+def two_sweeps_of_needed_content(lab: Lab) -> World:
+    """What is needed of marked packs moves; another maintainer looks on, and a writer comes."""
+    first: Stored = lab.alone("B0", lab.stream("B0", X))
+    lab.alone("F0", lab.forget(first.backup))
+    lab.together({"W": lab.stream("B1", X), "P": lab.prune()}, ["W before put backups/", "P", "W"])
+    return lab.world(
+        "two sweeps of needed content",
+        Actor(name="P2", body=lab.prune(), last=0),
+        Actor(name="P3", body=lab.prune()),
+        Actor(name="W", body=lab.stream("W", X), start=1),
         times=[0, LONG],
     )

@@ -31,7 +31,7 @@ from freezer_sdk.engines.dedup.upkeep.rewrite import Rewriter
 from freezer_sdk.engines.dedup.upkeep.spare import SpareStorage
 from freezer_sdk.engines.dedup.upkeep.tidy import is_dead, old_leases, old_marks, old_sweeps
 from freezer_sdk.engines.dedup.upkeep.usage import Usage, ranking
-from freezer_sdk.errors import IntegrityError, StorageFull
+from freezer_sdk.errors import IntegrityError, RepositoryLocked, StorageFull
 from freezer_sdk.model import Event, Problem
 from freezer_sdk.upkeep_model import PruneOptions, PruneResult
 
@@ -127,7 +127,20 @@ class Prune:
     # -- what there is -------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Reads everything, in the order that the protocol asks for. A sweep is announced before backups are listed."""
+        """Reads everything; what seems lost because somebody else deletes it at the same time is no damage."""
+        try:
+            self._read_all()
+        except IntegrityError as error:
+            known = {decision.name for decision in self._sweeps.decisions}
+            if known.issuperset(each.name for each in protocol.read_sweeps(self._storage, self._keys).decisions):
+                raise
+            raise RepositoryLocked(
+                "another prune deletes packs at this moment, so that not everything could be read; this one stops",
+                hint="wait until that is done; freezer repository leases shows who is at work",
+            ) from error
+
+    def _read_all(self) -> None:
+        """In the order that the protocol asks for. A sweep is announced before backups are listed."""
         storage, keys = self._storage, self._keys
         own = "" if self._claim is None else self._claim.lease.id
         leases = protocol.read_leases(storage, keys)
