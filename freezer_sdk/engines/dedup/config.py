@@ -7,7 +7,7 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
@@ -403,16 +403,16 @@ def time_text(time: datetime) -> str:
 
 
 def parse_time(fields: Fields, name: str) -> datetime:
-    """A time with an offset.
+    """A time with an offset, in UTC.
 
     Raises:
-        IntegrityError: none.
+        IntegrityError: none, or one that UTC has not.
     """
     try:
         time = datetime.fromisoformat(fields.text(name, limit=64))
-    except ValueError:
+        return time.astimezone(UTC) if time.tzinfo is not None else fields.fail(name)
+    except (ValueError, OverflowError):
         fields.fail(name)
-    return time if time.tzinfo is not None else fields.fail(name)
 
 
 def successor(config: Config, changed: datetime, **changes: Any) -> Config:
