@@ -83,10 +83,8 @@ class RepairRepository(RepositoryCommand, ResultCommand):
         done = found is None
         if found is None:
             found = self._run(freezer, parsed_args, sources, dry=False)
-        document = repair_document(found, done=done)
-        lost_now = any(step.action == "record" for step in found.steps) and bool(found.lost)
-        self.exit_code = INTEGRITY if found.broken or lost_now or (found.steps and not done) else 0
-        return _COLUMNS, document
+        self.exit_code = _exit_code(found, done=done)
+        return _COLUMNS, repair_document(found, done=done)
 
     def _run(
         self, freezer: Freezer, parsed_args: argparse.Namespace, sources: Sequence[Freezer], *, dry: bool
@@ -100,7 +98,7 @@ class RepairRepository(RepositoryCommand, ResultCommand):
                 events=how.listener,
                 cancel=how.cancel,
             )
-            how.finish(repair_document(found, done=not dry), 0)
+            how.finish(repair_document(found, done=not dry), _exit_code(found, done=not dry))
         return found
 
     def _agreed(self, plan: RepairPlan | RepairResult, parsed_args: argparse.Namespace) -> bool:
@@ -124,6 +122,12 @@ class RepairRepository(RepositoryCommand, ResultCommand):
             yield f"repaired: {counted(len(document['steps']), 'step')}, {spent}"
         else:
             yield "nothing was done yet: --yes does it"
+
+
+def _exit_code(found: RepairPlan | RepairResult, *, done: bool) -> int:
+    """0 when nothing is left to be done, and nothing was found lost now."""
+    lost_now = bool(found.lost) and any(step.action == "record" for step in found.steps)
+    return INTEGRITY if found.broken or lost_now or (found.steps and not done) else 0
 
 
 def _plan_lines(document: Row) -> Iterator[str]:

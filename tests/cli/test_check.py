@@ -10,6 +10,17 @@ from cli.program import Cli, Result
 
 
 @pytest.fixture
+def filled(cli: Cli, tmp_path: Path, tree: Path) -> Cli:
+    """As the fixture for all, in this process: two backups named etc."""
+    cli.env["FREEZER_STORAGE"] = f"local:{tmp_path / 'repository'}"
+    cli.inside("repository", "init", "--no-encryption")
+    cli.inside("backup", "create", tree, "--name", "etc")
+    (tree / "a.txt").write_text("alpha and more\n")
+    cli.inside("backup", "create", tree, "--name", "etc")
+    return cli
+
+
+@pytest.fixture
 def packs(filled: Cli) -> list[Path]:
     """Packs of file contents, largest first."""
     base = Path(filled.env["FREEZER_STORAGE"].removeprefix("local:"))
@@ -23,26 +34,26 @@ def flip(path: Path, offset: int = 140) -> None:
 
 
 def test_a_check_of_a_whole_repository(filled: Cli) -> None:
-    result = filled("repository", "check")
+    result = filled.inside("repository", "check")
     assert "no damage" in result.out
-    document = filled("repository", "check", "--read-data", "-f", "json").json
+    document = filled.inside("repository", "check", "--read-data", "-f", "json").json
     assert document["ok"] is True
     assert (document["backups"], document["findings"], document["packs_left"]) == (2, [], 0)
     assert document["packs"] == document["packs_read"] > 0
     assert document["leases"] == {"open": 0, "dead": 0, "closed": 2}
-    assert filled("repository", "check", "--max-age", "30d", "-f", "json").json["packs_read"] == 0
-    assert filled("repository", "check", "--max-age", "30d", "--max-duration", "2h", "-f", "json").json["ok"]
-    assert "every pack was read whole since" in filled("repository", "check", "--read-data-subset", "1/2").out
+    assert filled.inside("repository", "check", "--max-age", "30d", "-f", "json").json["packs_read"] == 0
+    assert filled.inside("repository", "check", "--max-age", "30d", "--max-duration", "2h", "-f", "json").json["ok"]
+    assert "every pack was read whole since" in filled.inside("repository", "check", "--read-data-subset", "1/2").out
 
 
 def test_damage_is_named_with_the_files_that_need_it(filled: Cli, packs: list[Path], tree: Path) -> None:
     flip(packs[0])
-    assert "no damage" in filled("repository", "check").out
-    result = filled("repository", "check", "--read-data", code=13)
+    assert "no damage" in filled.inside("repository", "check").out
+    result = filled.inside("repository", "check", "--read-data", code=13)
     assert packs[0].name in result.err
     assert str(tree / "sub" / "b.conf") in result.out
     assert "freezer repository repair" in result.out
-    document = filled("repository", "check", "-f", "json", code=13).json
+    document = filled.inside("repository", "check", "-f", "json", code=13).json
     (finding,) = document["findings"]
     assert finding["path"].endswith(packs[0].name)
     assert (finding["kind"], finding["fatal"]) == ("damaged", True)
@@ -52,7 +63,7 @@ def test_damage_is_named_with_the_files_that_need_it(filled: Cli, packs: list[Pa
 
 def test_events_of_a_check(filled: Cli, packs: list[Path]) -> None:
     flip(packs[0])
-    events = filled("repository", "check", "--read-data", "--json-events", code=13).events
+    events = filled.inside("repository", "check", "--read-data", "--json-events", code=13).events
     assert [event["event"] for event in events][-1] == "result"
     assert events[-1]["exit_code"] == 13
     assert any(event["event"] == "problem" for event in events)
@@ -60,26 +71,26 @@ def test_events_of_a_check(filled: Cli, packs: list[Path]) -> None:
 
 @pytest.mark.parametrize("part", ["x", "0%", "3/2"])
 def test_a_part_that_makes_no_sense(filled: Cli, part: str) -> None:
-    assert "part" in filled("repository", "check", "--read-data-subset", part, code=2).err
+    assert "part" in filled.inside("repository", "check", "--read-data-subset", part, code=2).err
 
 
 def test_a_repair_tells_first_and_does_nothing_without_yes(filled: Cli, packs: list[Path], tree: Path) -> None:
     flip(packs[0])
     before = {path: path.read_bytes() for path in packs[0].parents[2].rglob("*") if path.is_file()}
-    plan = filled("repository", "repair", "--read-data", code=13)
+    plan = filled.inside("repository", "repair", "--read-data", code=13)
     assert "record" in plan.out
     assert "nothing was done yet: --yes does it" in plan.out
     assert {path: path.read_bytes() for path in packs[0].parents[2].rglob("*") if path.is_file()} == before
-    document = filled("repository", "repair", "--read-data", "-f", "json", code=13).json
+    document = filled.inside("repository", "repair", "--read-data", "-f", "json", code=13).json
     assert document["done"] is False
     assert {step["action"] for step in document["steps"]} == {"mark", "record"}
-    done = filled("repository", "repair", "--read-data", "--yes", "-f", "json", code=13).json
+    done = filled.inside("repository", "repair", "--read-data", "--yes", "-f", "json", code=13).json
     assert (done["done"], done["steps"], done["lost"]) == (True, document["steps"], document["lost"])
-    assert "nothing to do" in filled("repository", "repair", "--read-data", "--yes").out
-    assert "no damage" in filled("repository", "check", "--read-data").out
-    listed = filled("backup", "list", "-f", "json").json
+    assert "nothing to do" in filled.inside("repository", "repair", "--read-data", "--yes").out
+    assert "no damage" in filled.inside("repository", "check", "--read-data").out
+    listed = filled.inside("backup", "list", "-f", "json").json
     assert {backup["status"] for backup in listed} == {"partial"}
-    problems = filled("backup", "show", listed[-1]["id"], "-f", "json").json["problems"]
+    problems = filled.inside("backup", "show", listed[-1]["id"], "-f", "json").json["problems"]
     assert str(tree / "sub" / "b.conf") in {problem["path"] for problem in problems if problem["kind"] == "lost"}
 
 
@@ -101,22 +112,22 @@ def asked(cli: Cli, answer: str) -> Result:
 def test_what_is_lost_comes_from_another_repository(filled: Cli, packs: list[Path], tmp_path: Path) -> None:
     other = f"local:{tmp_path / 'other'}"
     here = filled.env["FREEZER_STORAGE"]
-    filled("repository", "init", "--storage", other, "--no-encryption", "--like", here)
-    filled("backup", "copy", "--storage", other, "--from", here)
+    filled.inside("repository", "init", "--storage", other, "--no-encryption", "--like", here)
+    filled.inside("backup", "copy", "--storage", other, "--from", here)
     for pack in packs:
         flip(pack)
-    document = filled("repository", "repair", "--read-data", "--from", other, "--yes", "-f", "json").json
+    document = filled.inside("repository", "repair", "--read-data", "--from", other, "--yes", "-f", "json").json
     assert document["lost"] == []
     assert any(step["action"] == "fetch" and step["blobs"] for step in document["steps"])
-    assert filled("backup", "verify").code == 0
-    assert filled("repository", "check", "--read-data").code == 0
+    assert filled.inside("backup", "verify").code == 0
+    assert filled.inside("repository", "check", "--read-data").code == 0
 
 
 def test_a_backup_whose_record_is_damaged(filled: Cli, packs: list[Path]) -> None:
     commit = sorted((packs[0].parents[2] / "backups").iterdir())[0]
     flip(commit)
-    result = filled("repository", "repair", "--yes", code=13)
+    result = filled.inside("repository", "repair", "--yes", code=13)
     assert "--forget-broken" in result.out
-    assert json.loads(filled("repository", "repair", "-f", "json", code=13).out)["broken"] == [commit.name[-32:]]
-    assert "forget" in filled("repository", "repair", "--yes", "--forget-broken").out
-    assert "no damage" in filled("repository", "check").out
+    assert json.loads(filled.inside("repository", "repair", "-f", "json", code=13).out)["broken"] == [commit.name[-32:]]
+    assert "forget" in filled.inside("repository", "repair", "--yes", "--forget-broken").out
+    assert "no damage" in filled.inside("repository", "check").out
