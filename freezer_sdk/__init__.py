@@ -63,6 +63,16 @@ if TYPE_CHECKING:
         WrongPassword,
     )
     from freezer_sdk.group import FreezerGroup
+    from freezer_sdk.key_model import (
+        KeyInfo,
+        KeyRole,
+        PasswordChange,
+        RecoveryKey,
+        RecoverySheet,
+        Rewrite,
+        RotationResult,
+    )
+    from freezer_sdk.keys import Keys
     from freezer_sdk.maintenance import Maintenance
     from freezer_sdk.member import Target
     from freezer_sdk.model import (
@@ -147,6 +157,9 @@ __all__ = [
     "Hold",
     "IntegrityError",
     "InvalidName",
+    "KeyInfo",
+    "KeyRole",
+    "Keys",
     "Layout",
     "LeaseInfo",
     "LeaseLost",
@@ -157,6 +170,7 @@ __all__ = [
     "ObjectNotFound",
     "Overdue",
     "Overwrite",
+    "PasswordChange",
     "PlannedAction",
     "PluginError",
     "PluginInfo",
@@ -166,6 +180,8 @@ __all__ = [
     "Problem",
     "PruneResult",
     "ReadOnlyStorage",
+    "RecoveryKey",
+    "RecoverySheet",
     "RepairPlan",
     "RepairResult",
     "RepairStep",
@@ -184,6 +200,8 @@ __all__ = [
     "RetentionPlan",
     "RetentionPolicy",
     "RetentionReason",
+    "Rewrite",
+    "RotationResult",
     "SnapshotError",
     "SourceChanged",
     "SourceError",
@@ -207,6 +225,7 @@ __all__ = [
 ]
 
 _ERRORS = "freezer_sdk.errors"
+_KEYS = "freezer_sdk.key_model"
 _MODEL = "freezer_sdk.model"
 _RETENTION = "freezer_sdk.retention_model"
 _UPKEEP = "freezer_sdk.upkeep_model"
@@ -230,16 +249,22 @@ _HOMES = {
     "GroupBackup": _MODEL,
     "GroupResult": _MODEL,
     "Hold": _RETENTION,
+    "KeyInfo": _KEYS,
+    "KeyRole": _KEYS,
+    "Keys": "freezer_sdk.keys",
     "Layout": _MODEL,
     "LeaseInfo": _UPKEEP,
     "LeaseStatus": _UPKEEP,
     "Limits": "freezer_sdk.streams.ratelimit",
     "Maintenance": "freezer_sdk.maintenance",
     "Overwrite": _MODEL,
+    "PasswordChange": _KEYS,
     "PlannedAction": _MODEL,
     "PluginInfo": "freezer_sdk.contract",
     "Problem": _MODEL,
     "PruneResult": _UPKEEP,
+    "RecoveryKey": _KEYS,
+    "RecoverySheet": _KEYS,
     "RepairPlan": _UPKEEP,
     "RepairResult": _UPKEEP,
     "RepairStep": _UPKEEP,
@@ -252,6 +277,8 @@ _HOMES = {
     "RetentionPlan": _RETENTION,
     "RetentionPolicy": _RETENTION,
     "RetentionReason": _RETENTION,
+    "Rewrite": _KEYS,
+    "RotationResult": _KEYS,
     "Status": _MODEL,
     "Target": "freezer_sdk.member",
     "TargetResult": _MODEL,
