@@ -103,7 +103,7 @@ class PruneRepository(RepositoryCommand, ResultCommand):
         return _COLUMNS, document
 
     def summary(self, document: Row) -> Iterable[str]:
-        """What was freed, what is marked, and when that can be freed."""
+        """What was freed, what is marked, and when that can be freed; problems were told while it ran."""
         would = "would have " if document["dry_run"] else ""
         freed = f"{human_size(document['freed_bytes'])} in {counted(document['freed_packs'], 'pack')}"
         gone = document["released_backups"]
@@ -124,8 +124,6 @@ class PruneRepository(RepositoryCommand, ResultCommand):
             f"{counted(document['backups'], 'backup')} need {needed}; {wasted} more are of no use and stay "
             f"({human_duration(document['duration'])})"
         )
-        for problem in document["problems"]:
-            yield f"{problem['path']}: {problem['message']}"
 
 
 def parse_share(text: str) -> float:

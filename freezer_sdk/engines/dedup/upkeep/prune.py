@@ -105,6 +105,8 @@ class Prune:
             self._foresee()
         else:
             self._prune()
+        for problem in self._problems:
+            self._context.events(Event(kind="problem", operation="prune", path=problem.path, problem=problem))
         duration = round(time.monotonic() - started, 3)
         return replace(self._result, duration=duration, problems=tuple(self._problems))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -67,6 +68,7 @@ class SpareStorage(Storage):
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self._lock = threading.Lock()
         self.freed = False
 
     def restore(self, size: int) -> None:
@@ -116,14 +118,22 @@ class SpareStorage(Storage):
 
     def put(self, name: str, buffers: Sequence[Buffer], *, if_absent: bool = False) -> ObjectInfo:
         """See :meth:`Storage.put`."""
+        freed_before = self.freed
         try:
             return self._storage.put(name, buffers, if_absent=if_absent)
         except StorageFull:
-            if self.freed or not free_reserve(self._storage):
+            if freed_before or not self._free():
                 raise
-            self.freed = True
-            _log.warning("%s is full: its reserve is used", self.location)
         return self._storage.put(name, buffers, if_absent=if_absent)
+
+    def _free(self) -> bool:
+        """Frees the reserve, unless another thread did it in this moment; whether there is more space now."""
+        with self._lock:
+            if not self.freed:
+                self.freed = free_reserve(self._storage)
+                if self.freed:
+                    _log.warning("%s is full: its reserve is used", self.location)
+            return self.freed
 
     def upload(self, name: str) -> AbstractContextManager[Upload]:
         """See :meth:`Storage.upload`."""
