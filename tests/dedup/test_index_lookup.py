@@ -131,6 +131,28 @@ def test_ids_of_large_indexes_lie_in_files(monkeypatch: pytest.MonkeyPatch) -> N
     assert any(isinstance(section.ids, mmap) for section in index.sections)
 
 
+def test_a_long_backup_neither_searches_many_sections_nor_moves_rows_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookup, "_SMALL", 0)
+    moved = []
+
+    def join(sections: list[Section], *, spill: bool) -> Section:
+        moved.append(sum(map(len, sections)))
+        return joining(sections, spill=spill)
+
+    joining = lookup.join
+    monkeypatch.setattr(lookup, "join", join)
+    rng = random.Random(4)
+    index = BlobIndex(trusts=trusts)
+    most = 0
+    for _ in range(150):
+        rows = [SegmentRow(100, [rng.randbytes(32) for _ in range(40)], [5] * 40)]
+        index.add(section_of(Kind.DATA, [PackRows(Kind.DATA, rng.randbytes(32), 0, rows, FRIEND)], FRIEND))
+        assert not any(index.reusable(Kind.DATA, rng.randbytes(32)) for _ in range(60))
+        most = max(most, len(index.sections))
+    assert most <= 16
+    assert sum(moved) <= 150 * 40 * 8  # each row as often as sizes can double
+
+
 def test_several_threads_find_everything_while_sections_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookup, "_PROBES", 1)
     monkeypatch.setattr(lookup, "_SMALL", 20)

@@ -13,7 +13,7 @@ _SMALL = 4096  # sections with fewer blobs share one dictionary
 _MOST_SMALL = 1 << 16  # blobs in it: each takes 250 bytes
 _RUN = 1 << 18  # blobs of small sections that are joined at once
 _SPILLED = 1 << 20  # blobs after which ids go to a file
-_MOST_SECTIONS = 64  # that are not joined yet; each may hold a file open
+_MOST_SECTIONS = 64  # large ones; each may hold a file open
 _FEW = 4  # large sections that are not worth joining
 _PROBES = 2  # searches in sections that cost as much as joining one of their rows
 
@@ -198,9 +198,10 @@ class _Shelf:
         self._new: list[Section] = []  # small ones that are not in the dictionary yet
         self._small: list[Section] = []
         self._large: list[Section] = []
+        self._next: list[Section] = []
         self._known: dict[bytes, Found] = {}
         self._again: dict[bytes, list[Found]] = {}  # blobs of small sections that have more rows
-        self._rows = self._small_rows = self._probes = 0
+        self._rows = self._small_rows = self._probes = self._price = 0
 
     def sections(self) -> list[Section]:
         """All of them."""
@@ -217,10 +218,27 @@ class _Shelf:
                 if self._small_rows >= _RUN:
                     self._join_small()
                 return
-            self._large = [*self._large, self._light(section)]
-            unjoined = [section for section in self._large if len(section) < _SPILLED]
-            if len(unjoined) >= _MOST_SECTIONS:
-                self._join_large(unjoined)
+            self._set_large([*self._large, self._light(section)])
+            if len(self._large) >= _MOST_SECTIONS:
+                self._join_next()
+
+    def _set_large(self, sections: list[Section]) -> None:
+        """Also chooses what is to be joined next: the smallest, up to one that is larger than all before it.
+
+        So sizes double, and no row is moved often.
+        """
+        self._large = sections
+        self._next, rows = [], 0
+        for section in sorted(sections, key=len):
+            if len(section) > rows and len(self._next) > _FEW:
+                break
+            self._next.append(section)
+            rows += len(section)
+        self._price, self._probes = _PROBES * rows, 0
+
+    def _join_next(self) -> None:
+        joined, chosen = self._join(self._next), set(self._next)
+        self._set_large([*(section for section in self._large if section not in chosen), joined])
 
     def _light(self, section: Section) -> Section:
         """With its ids in a file, if there are many."""
@@ -232,27 +250,24 @@ class _Shelf:
         return section
 
     def _join(self, sections: list[Section]) -> Section:
+        for section in sections:
+            section.rest()
         joined = join(sections, spill=self._rows >= _SPILLED)
         self._rows += len(joined) - sum(map(len, sections))
         return joined
 
     def _join_small(self) -> None:
         joined = self._join([*self._small, *self._new])
-        self._large = [*self._large, joined]  # before it vanishes from the dictionary: others may be looking for it
+        self._set_large([*self._large, joined])  # before they leave the dictionary: others may be looking for them
         self._known, self._again = {}, {}
         self._small, self._new, self._small_rows = [], [], 0
-
-    def _join_large(self, sections: list[Section]) -> None:
-        joined = self._join(sections)
-        self._large = [*(section for section in self._large if section not in sections), joined]
-        self._probes = 0
 
     def join_all(self) -> None:
         """Leaves one section, if there are any."""
         with self._lock:
             sections = [*self._small, *self._new, *self._large]
             if len(sections) > 1 or self._small_rows:
-                self._large = [self._join(sections)]
+                self._set_large([self._join(sections)])
                 self._known, self._again = {}, {}
                 self._small, self._new, self._small_rows = [], [], 0
 
@@ -265,7 +280,9 @@ class _Shelf:
             return found
         large = self._large
         if len(large) > _FEW:
-            large = self._count(len(large))
+            self._probes += len(large)
+            if self._probes > self._price:
+                large = self._pay()
         for section in large:
             row = section.find(blob)
             if row >= 0:
@@ -284,13 +301,11 @@ class _Shelf:
             rows += [(section, row) for row in section.rows(blob)]
         return rows
 
-    def _count(self, probes: int) -> list[Section]:
-        """Joins large sections when it pays; gives those that there are now."""
-        self._probes += probes
-        if self._probes > _PROBES * self._rows:
-            with self._lock:
-                if len(self._large) > _FEW:
-                    self._join_large(self._large)
+    def _pay(self) -> list[Section]:
+        """Joins some large sections, unless another thread has just done so; gives those that there are now."""
+        with self._lock:
+            if len(self._large) > _FEW and self._probes > self._price:
+                self._join_next()
         return self._large
 
     def _take_in(self) -> None:

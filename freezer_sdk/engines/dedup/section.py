@@ -152,6 +152,10 @@ class Section:
                 self._prefixes = prefixes  # the last: other threads may be looking for something too
             return self._prefixes
 
+    def rest(self) -> None:
+        """Gives back memory that only :meth:`find` needs; it takes it again when it is asked again."""
+        self._prefixes = None
+
     def rows(self, blob: bytes) -> range:
         """All rows of a blob."""
         row = last = self.find(blob)
