@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -17,6 +19,7 @@ from freezer_sdk.engines.dedup.unlisted import find_object, short_listing
 from freezer_sdk.errors import IntegrityError, RepositoryError, StorageUnavailable
 
 _NAMED: Final = 10  # backups in a message
+_FEW: Final = 16  # commits that are not worth several threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +97,10 @@ def read_living(
         parsed = parse_backup_name(name)
         if parsed is not None:
             protocol.write_tombstone(handle.storage, handle.keys, parsed[1], reason="gone from the storage")
-    found = _open(catalog, sweeps, [item for item in listed.values() if item.id not in tombstones])
+    counting = [item for item in listed.values() if item.id not in tombstones]
+    if len(counting) > _FEW:
+        _fetch(catalog, counting, threads=handle.storage.max_parallel)
+    found = _open(catalog, sweeps, counting)
     fresh = {each.backup for each in read.tombstones if spare is not None and each.stored >= spare}
     spared = _spared(catalog, sweeps, [item for item in listed.values() if item.id in fresh])
     forgotten = {item.name for item in listed.values() if item.id in tombstones}
@@ -144,6 +150,18 @@ def _missing(
             raise short_listing(handle.storage, name)
         missing.append(name)
     return missing
+
+
+def _fetch(catalog: Catalog, items: Sequence[Listed], *, threads: int) -> None:
+    """Opens several at once; the catalog remembers them. What is wrong with one is found out again later."""
+
+    def fetch(item: Listed) -> None:
+        with suppress(RepositoryError):
+            catalog.open(item)
+
+    with ThreadPoolExecutor(max_workers=max(1, threads), thread_name_prefix="freezer-commits") as pool:
+        for _ in pool.map(fetch, items):
+            pass
 
 
 def _open(catalog: Catalog, sweeps: protocol.Sweeps, items: Iterable[Listed]) -> _Found:
