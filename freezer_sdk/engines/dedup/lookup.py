@@ -234,10 +234,11 @@ class _Shelf:
                 break
             self._next.append(section)
             rows += len(section)
-        self._price, self._probes = _PROBES * rows, 0
+        self._price = _PROBES * rows
 
     def _join_next(self) -> None:
         joined, chosen = self._join(self._next), set(self._next)
+        self._probes = 0
         self._set_large([*(section for section in self._large if section not in chosen), joined])
 
     def _light(self, section: Section) -> Section:
