@@ -17,7 +17,7 @@ from freezer_sdk import Backup, Freezer
 from freezer_sdk.engines.dedup.access import create_repository
 from freezer_sdk.storages.local import LocalStorage
 
-from .conftest import CHEAP, PASSWORD, Recover
+from .conftest import CHEAP, PASSWORD, MakeRepository, Recover
 from .test_restores import seen, small_tree
 
 
@@ -231,3 +231,22 @@ def test_random_damage_never_gives_wrong_files(
         shutil.rmtree(tmp_path / "out")
     code, _ = run("verify", str(repository), "--read-data")
     assert code in (0, 2, 10, 12, 13)
+
+
+def test_packs_in_each_others_place(make: MakeRepository, recover: Recover, tmp_path: Path) -> None:
+    """They decrypt where they lie, and have what others should have: only ids tell."""
+    freezer = make(None, compression="none")
+    (tmp_path / "source").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "source" / name).write_bytes(name.encode() * 10_000)
+        freezer.backup(tmp_path / "source", name="t")
+    one, two = objects(tmp_path / "repository", "packs")
+    assert one.stat().st_size == two.stat().st_size
+    content = one.read_bytes()
+    one.write_bytes(two.read_bytes())
+    two.write_bytes(content)
+    done = recover("restore", tmp_path / "repository", "latest", tmp_path / "out", password=None, code=3)
+    assert "not what its id stands for" in done.err
+    after = seen(tmp_path / "out")
+    assert {name: seen(tmp_path / "source")[name] for name in after} == after
+    recover("verify", tmp_path / "repository", "--read-data", password=None, code=13)

@@ -265,3 +265,12 @@ def test_names_do_not_command_the_terminal(tool: ModuleType) -> None:
     shown = tool.show(b"\x1b[2Jred\r\n\x9b\xff" + "\u202ex".encode())
     assert shown.isprintable()
     assert tool.show("plain ü 日本".encode()) == "plain ü 日本"
+
+
+def test_a_name_counts_once(tool: ModuleType, pages: Pages) -> None:
+    inner = [pages.page(file(b"b", size=0), file(b"b", size=0), file(b"a", size=0)), pages.page(file(b"b", size=0))]
+    told: list[str] = []
+    root = pages.page(directory(b"/r", *inner), directory(b"/r", *inner))
+    tree = tool.Tree(pages, Commit(tool, root, [b"/r"]), lambda path, message: told.append(message))
+    assert [path for _, _, path in tree.walk()] == [b"/r", b"/r/b"]
+    assert len(told) == 4
