@@ -98,9 +98,10 @@ def test_small_packs_and_indexes_are_joined(storage: NeverOverwrites, tmp_path: 
             freezer.backup(source, name=f"n{number}", force_read=True)
     storage.pass_time(60)
     before = [name for name in storage.content() if name.startswith(("packs/", "index/"))]
-    for _ in range(3):
-        result = prune(storage)
-        storage.pass_time()
+    with opened(storage, threads=4) as freezer:
+        for _ in range(3):
+            result = freezer.maintenance.prune()
+            storage.pass_time()
     after = [name for name in storage.content() if name.startswith(("packs/", "index/"))]
     assert len(after) < len(before) / 4
     assert (result.marked_packs, result.backups) == (0, 40)

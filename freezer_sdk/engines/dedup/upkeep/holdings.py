@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -31,6 +33,9 @@ from freezer_sdk.model import Problem
 from freezer_sdk.storages.base import ObjectInfo
 
 _ROUNDS: Final = 5  # listings, while indexes vanish because others merge them
+_FEW: Final = 16  # indexes that are not worth starting threads for
+_THREADS: Final = 8
+_UNDER_WAY: Final = 64 << 20  # bytes of indexes that are fetched ahead
 
 
 @dataclass(frozen=True)
@@ -128,9 +133,22 @@ def read_sections(handle: Handle, name: str) -> list[Section]:
     Raises:
         IntegrityError: damaged; ObjectNotFound, StorageError.
     """
-    data = documents.read_bounded(handle.storage, name, MAX_OBJECT)
+    return _decoded(handle, name, _fetch(handle, name))
+
+
+def _fetch(handle: Handle, name: str) -> bytes | IntegrityError | None:
+    """An index object, whole; ``None``: gone."""
+    try:
+        return documents.read_bounded(handle.storage, name, MAX_OBJECT)
+    except IntegrityError as error:
+        return error
+
+
+def _decoded(handle: Handle, name: str, data: bytes | IntegrityError | None) -> list[Section]:
     if data is None:
         raise ObjectNotFound(f"{name} is gone")
+    if isinstance(data, IntegrityError):
+        raise data
     if hashlib.sha256(data).digest() != digest_of(name):
         raise IntegrityError(f"{name}: its bytes are not those that it is named by")
     view, zstd = memoryview(data), handle.compressors("zstd")
@@ -138,28 +156,47 @@ def read_sections(handle: Handle, name: str) -> list[Section]:
     return [decode_section(handle.keys, kind, view[offset : offset + size], zstd) for kind, (offset, size) in parts]
 
 
+def _fetched(handle: Handle, infos: Sequence[ObjectInfo]) -> Iterator[tuple[str, bytes | IntegrityError | None]]:
+    """Index objects in their order; if there are many, several are under way at once."""
+    threads = 1 if handle.settings.threads == 1 else min(_THREADS, handle.storage.max_parallel)
+    if threads < 2 or len(infos) < _FEW:
+        for info in infos:
+            yield info.name, _fetch(handle, info.name)
+        return
+    todo, size = deque(infos), 0
+    under_way: deque[tuple[ObjectInfo, Future[bytes | IntegrityError | None]]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="freezer-index") as pool:
+        while todo or under_way:
+            while todo and (not under_way or (size < _UNDER_WAY and len(under_way) < 4 * threads)):
+                info = todo.popleft()
+                size += info.size
+                under_way.append((info, pool.submit(_fetch, handle, info.name)))
+            info, future = under_way.popleft()
+            size -= info.size
+            yield info.name, future.result()
+
+
 def _load_indexes(handle: Handle, found: Holdings, tick: Callable[[], None]) -> None:
     loaded: set[str] = set()
     for _ in range(_ROUNDS):
         vanished = False
-        for info in list(handle.storage.list(INDEX)):
-            if info.name in loaded or digest_of(info.name) is None:
-                continue
+        listed = [info for info in handle.storage.list(INDEX) if info.name not in loaded and digest_of(info.name)]
+        for name, data in _fetched(handle, listed):
             tick()
             try:
-                sections = read_sections(handle, info.name)
+                sections = _decoded(handle, name, data)
             except ObjectNotFound:
                 vanished = True  # merged: what it said is in an index that may not have been listed yet
                 continue
             except IntegrityError as error:
-                found.damaged.append(info.name)
+                found.damaged.append(name)
                 message = f"an index cannot be read, the packs' own tables serve instead: {error}"
-                found.problems.append(Problem(path=info.name, kind="damaged", message=message, fatal=False))
+                found.problems.append(Problem(path=name, kind="damaged", message=message, fatal=False))
             else:
-                found.objects.append(_described(handle, info.name, sections))
+                found.objects.append(_described(handle, name, sections))
                 for section in sections:
                     found.index.add(section)
-            loaded.add(info.name)
+            loaded.add(name)
         if not vanished:
             break
     found.objects.sort(key=attrgetter("name"))
