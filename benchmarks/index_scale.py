@@ -132,7 +132,7 @@ def all_ids(count: int) -> Iterator[bytes]:
 
 def make(folder: Path, blobs: int, size: int) -> None:
     """A repository with index objects of so many blobs."""
-    storage = LocalStorage(path=str(folder))
+    storage = LocalStorage(path=str(folder), sync=False)
     keys = create_repository(storage, password=None)
     ids = all_ids(blobs)
     number = 0

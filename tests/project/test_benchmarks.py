@@ -141,3 +141,12 @@ def test_memory_benchmark_runs(benchmarks: Path, tmp_path: Path) -> None:
     assert [line.split("|")[1].strip() for line in lines[:4]] == ["file.bin", "file.bin", "tree", "tree"]
     assert all(line.endswith("| yes |") for line in lines)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_index_of_a_large_repository_is_measured(benchmarks: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(benchmarks / "index_scale.py"), "--work", str(tmp_path), "--shapes", "daily"]
+    done = subprocess.run([*command, "--blobs", "6000"], capture_output=True, text=True, check=True)
+    head, row = (line.strip("| ").split(" | ") for line in done.stdout.splitlines()[1::2])
+    figures = dict(zip(head, row, strict=True))
+    assert (figures["shape"], figures["objects"]) == ("daily", "6")
+    assert all(float(figures[name].replace(",", "")) > 0 for name in ("own", "hits", "misses"))
