@@ -14,6 +14,7 @@ from freezer_sdk.engines.dedup.commit import Commit
 from freezer_sdk.engines.dedup.firstseen import FirstSeen, read_first_seen, write_first_seen
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.keyring import Role
+from freezer_sdk.engines.dedup.losses import marked, read_losses
 from freezer_sdk.engines.dedup.undelete import UndeleteRun
 from freezer_sdk.errors import BackupNotFound
 from freezer_sdk.model import Backup, Problem, Status
@@ -45,10 +46,10 @@ class Retaining:
             AccessDenied: only readers know; StorageError.
         """
         commits, damaged = self._commits()
-        noted = read_first_seen(self._storage, self._keys)
-        now = self._now()
+        noted, losses = read_first_seen(self._storage, self._keys), read_losses(self._storage, self._keys)
+        now, known = self._now(), [marked(commit.backup, losses) for commit in commits]
         return RetentionState(
-            backups=tuple([commit.backup for commit in commits] + [_unreadable(item) for item in damaged]),
+            backups=(*known, *map(_unreadable, damaged)),
             now=now,
             seen=self._seen(commits, noted),
             holds=holds.in_force(self._holds(), now),

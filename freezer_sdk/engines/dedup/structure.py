@@ -112,15 +112,14 @@ class Places:
 
     def fault(self, blob: bytes, place: Place) -> Fault | None:
         """Why a blob cannot be read from a place."""
-        name, size = pack_name(place.kind, place.pack), self._sizes.get(place.pack)
+        size, good = self._sizes.get(place.pack), self._damaged.get(place.pack)
+        whole = size is not None and place.offset + place.stored <= size
+        if whole and (good is None or good.get(blob) == place):
+            return None
+        name = pack_name(place.kind, place.pack)
         if size is None:
             return Fault(name, _MISSING, f"{name} is missing")
-        if place.offset + place.stored > size:
-            return Fault(name, _DAMAGED, f"{name} is cut short")
-        good = self._damaged.get(place.pack)
-        if good is not None and good.get(blob) != place:
-            return Fault(name, _DAMAGED, f"its data in {name} are damaged")
-        return None
+        return Fault(name, _DAMAGED, f"its data in {name} are damaged" if whole else f"{name} is cut short")
 
 
 class _Tainted(NamedTuple):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from dedup.upkeep.oracle import Pristine, fill, given_back, make_pristine
 from dedup.upkeep.world import Clocked, content, keys_of, new_repository, opened, write_files
 
-from freezer_sdk import AccessDenied, Freezer, RepairResult, RepositoryLocked
+from freezer_sdk import AccessDenied, Freezer, RepairResult, RepositoryLocked, RetentionPolicy
 from freezer_sdk.crypto.kdf import Argon2Params
 from freezer_sdk.engines.dedup import control, keyholders
 from freezer_sdk.engines.dedup.access import create_repository
@@ -392,3 +395,50 @@ def test_killed_at_every_storage_call(pristine: Pristine, when: str) -> None:
             assert again.lost == done.lost, number
             assert freezer.maintenance.repair(read_data=True, forget_broken=True).steps == ()
             assert freezer.maintenance.check(read_data=True).ok
+
+
+@pytest.mark.slow
+def test_killed_for_real(source: Path, tmp_path: Path) -> None:
+    """The same on disk, with processes that are really killed, at every fifth call."""
+    template = tmp_path / "template"
+    with Freezer(f"local:{template}", create=True, encryption=False) as freezer:
+        freezer.backup(source / "d0", name="whole")
+        before = set(template.glob("packs/*/*"))
+        write_files(source / "d0", seed=5, files=2, size=1000, subdirs=1)
+        freezer.backup(source / "d0", name="lossy", force_read=True)
+    (pack,) = set(template.glob("packs/*/*")) - before
+    data = bytearray(pack.read_bytes())
+    data[200] ^= 1
+    pack.write_bytes(data)
+    cut = max(before, key=lambda path: path.stat().st_size)
+    cut.write_bytes(cut.read_bytes()[:-1])
+    for path in [*template.glob("index/*"), *template.glob("copies/keys/*")]:
+        path.unlink()
+    (tmp_path / "work").mkdir()
+    run = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("repair_killer.py")), str(template), str(tmp_path / "work"), "5"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    lines = [line.split() for line in run.stdout.splitlines()]
+    assert len(lines) > 8
+    assert [status for _number, status, _before, _after in lines] == ["killed"] * (len(lines) - 1) + ["done"]
+    assert {after for _number, _status, _before, after in lines} == {"f5-0,f5-1"}
+    unmended, mended = lines[0][2], lines[-1][2]
+    assert mended == "f5-0,f5-1", "all that can be restored is"
+    assert {before for _number, _status, before, _after in lines} == {unmended, mended}
+
+
+def test_a_backup_that_has_lost_files_is_not_the_last_complete_one(storage: Clocked, source: Path) -> None:
+    before = set(below(storage, "packs/"))
+    with opened(storage) as freezer:
+        third = freezer.backup(write_files(source, seed=3, files=1), name="second", force_read=True)
+        for name in set(below(storage, "packs/")) - before:
+            storage.delete(name)
+        assert freezer.maintenance.repair().lost[0].backup == third.id
+        plan = freezer.retention.plan(RetentionPolicy(keep_last=1, floor=timedelta(0)), name="second")
+        kept = {decision.backup.id for group in plan.groups for decision in group.decisions if decision.keep}
+        second = next(backup for backup in freezer.backups() if backup.id != third.id and backup.name == "second")
+    assert second.id in kept, "the last complete backup gave way to one that has lost files"
