@@ -232,11 +232,16 @@ class FtpStorage(Storage):
         failure: StorageError | None = None
         remaining = iter(names)
         while batch := list(itertools.islice(remaining, _BATCH)):
-            try:
-                for name in batch:
+            good = []
+            for name in batch:
+                try:
                     self._path(name)
+                    good.append(name)
+                except InvalidName as error:
+                    failure = error
+            try:
                 with reporting(f"cannot delete objects in {self.location}"), self._pool.connection() as connection:
-                    self._files.delete(connection, batch)
+                    self._files.delete(connection, good)
             except StorageError as error:  # the rest is still to be removed
                 failure = error
         if failure is not None:

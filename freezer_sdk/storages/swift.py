@@ -236,8 +236,16 @@ class SwiftStorage(Storage):
 
     def delete_many(self, names: Iterable[str]) -> None:
         """See :meth:`Storage.delete_many`; many at a time where the cluster can."""
-        paths = {self._path(name): name for name in names}
+        paths: dict[str, str] = {}
+        misnamed: InvalidName | None = None
+        for name in names:
+            try:
+                paths[self._path(name)] = name
+            except InvalidName as error:  # the others are to be removed all the same
+                misnamed = error
         super().delete_many(paths[path] for path in self._objects.delete_many(list(paths)))
+        if misnamed is not None:
+            raise misnamed
 
     def flush(self) -> None:
         """See :meth:`Storage.flush`; Swift acknowledges only what is on disk."""

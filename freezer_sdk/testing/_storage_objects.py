@@ -297,6 +297,13 @@ class ObjectTests(StorageCase):
         self.storage.delete_many(iter(names))
         self.check_listed([f"d/{number:03}" for number in range(5)])
 
+    def test_delete_many_goes_on(self) -> None:
+        """A name that cannot be is told of after the others were removed."""
+        self.put_all(["a", "b", "stays"])
+        with refused(InvalidName, what="a name with '..' among others"):
+            self.storage.delete_many([self.key("a"), self.key("../x"), self.key("b")])
+        self.check_listed(["stays"])
+
     def test_flush(self) -> None:
         """A barrier at any time, also after deleting and with nothing to do."""
         self.storage.flush()

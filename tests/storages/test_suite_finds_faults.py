@@ -79,6 +79,12 @@ class ComplainsAboutAbsence(MemoryStorage):
         super().delete(name)
 
 
+class StopsAtABadName(MemoryStorage):
+    def delete_many(self, names):
+        for name in names:
+            self.delete(name)
+
+
 class TellsNaiveTime(MemoryStorage):
     def now(self):
         return super().now().replace(tzinfo=None)
@@ -225,6 +231,7 @@ def _clean(monkeypatch):
         (LeaksOtherErrors, {"absent_objects", "delete"}),
         (DeletesBelow, {"delete_leaves_what_lies_below"}),
         (ComplainsAboutAbsence, {"delete", "delete_many"}),
+        (StopsAtABadName, {"delete_many_goes_on"}),
         (TellsNaiveTime, {"now"}),
         (TakesAnyName, {"bad_names_are_refused"}),
         (TakesTheFirstBuffersOnly, {"large_object_in_many_buffers"}),
