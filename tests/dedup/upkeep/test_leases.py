@@ -94,6 +94,19 @@ def test_leases_tell_of_backups_until_a_prune_has_taken_note(storage: Clocked, t
         prune(short)
 
 
+def test_no_object_of_a_lease_in_use_is_removed(storage: Clocked) -> None:
+    """However long ago it was taken."""
+    lease = protocol.Lease.create(storage, keys_of(storage), COMMIT)
+    for _ in range(4):
+        storage.pass_time(GRACE * 0.6)
+        lease.refresh()
+        prune(storage)
+    assert len(names(storage, f"leases/{lease.id}/")) == 5
+    with opened(storage) as freezer:
+        opened_at = {info.id: info.opened for info in freezer.maintenance.leases()}
+        assert opened_at[lease.id] == lease.opened
+
+
 def test_a_damaged_lease_counts_until_it_is_old(storage: Clocked) -> None:
     lease = protocol.Lease.create(storage, keys_of(storage), COMMIT)
     storage.put(f"leases/{lease.id}/00000000", [b"rubbish"])

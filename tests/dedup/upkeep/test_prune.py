@@ -140,3 +140,19 @@ def test_a_machine_that_remembers_what_was_swept_is_not_alarmed(tmp_path: Path) 
     assert swept.released_backups == 2
     with opened(storage, **cache) as freezer:
         assert freezer.problems == ()
+
+
+def test_a_lost_index_is_made_again_and_what_is_needed_by_it_stays(storage: NeverOverwrites, tmp_path: Path) -> None:
+    kept = back_up(storage, write_files(tmp_path / "a", seed=1))
+    gone = back_up(storage, write_files(tmp_path / "b", seed=2), name="b")
+    with opened(storage) as freezer:
+        freezer.forget(gone.id)
+    storage.delete_many([name for name in storage.content() if name.startswith("index/")])
+    storage.pass_time(60)
+    assert prune(storage).marked_packs
+    assert [name for name in storage.content() if name.startswith("index/")]
+    storage.pass_time()
+    assert prune(storage).freed_packs
+    with opened(storage) as freezer:
+        assert freezer.verify(read_data=True).problems == ()
+        assert restored(freezer, kept, tmp_path / "out") == content(tmp_path / "a")

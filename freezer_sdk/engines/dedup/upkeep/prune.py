@@ -17,6 +17,7 @@ from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.dedup import protocol
 from freezer_sdk.engines.dedup.damage import damaged_packs
 from freezer_sdk.engines.dedup.handle import Handle
+from freezer_sdk.engines.dedup.index import PackRows
 from freezer_sdk.engines.dedup.keyholders import reload
 from freezer_sdk.engines.dedup.keyring import Role
 from freezer_sdk.engines.dedup.lease import boottime
@@ -29,7 +30,7 @@ from freezer_sdk.engines.dedup.upkeep.living import Living, read_living, still_v
 from freezer_sdk.engines.dedup.upkeep.plan import Due, PackFigures, Plan, choose, find_due
 from freezer_sdk.engines.dedup.upkeep.rewrite import Rewriter
 from freezer_sdk.engines.dedup.upkeep.spare import SpareStorage
-from freezer_sdk.engines.dedup.upkeep.tidy import is_dead, old_leases, old_marks, old_sweeps
+from freezer_sdk.engines.dedup.upkeep.tidy import is_dead, old_deletions, old_leases
 from freezer_sdk.engines.dedup.upkeep.usage import Usage, ranking
 from freezer_sdk.errors import IntegrityError, RepositoryLocked, StorageFull
 from freezer_sdk.model import Event, Problem
@@ -126,8 +127,6 @@ class Prune:
             finally:
                 self._storage.restore(self._handle.settings.reserve)
 
-    # -- what there is -------------------------------------------------------------------------------------
-
     def _look(self) -> None:
         """Reads everything; what seems lost because somebody else deletes it at the same time is no damage."""
         try:
@@ -212,15 +211,13 @@ class Prune:
         if self._claim is not None:
             self._claim.keep()
 
-    # -- sweep ---------------------------------------------------------------------------------------------
-
     def _sweep(self) -> None:
         """Saves what is needed from packs that are due, and decides."""
         assert self._claim is not None
         self._tell("sweep")
         due = self._due.packs
         try:
-            stuck = self._rewriter.copy(self._saved, due, adopted=self._holdings.adopted)
+            stuck = self._rewriter.copy(self._saved, due, adopted=self._unnamed)
         except StorageFull as error:
             self._full(error)
             stuck = {pack for (_kind, pack), use in self._saved.packs().items() if use.used}
@@ -237,6 +234,13 @@ class Prune:
         self._storage.flush()
         self._gone |= condemned
         self._released, self._decided = self._living.forgotten, True
+
+    @property
+    def _unnamed(self) -> list[PackRows]:
+        """Packs that are needed and in no readable index: it was lost, or a run that was to store it died."""
+        adopted = self._holdings.adopted
+        use = self._saved.packs() if adopted else {}
+        return [rows for rows in adopted if use[rows.kind, rows.digest].used]
 
     def _clear(self) -> None:
         """Deletes what decisions gave up, this run's and those of runs that died; commits, then indexes, then packs."""
@@ -269,8 +273,6 @@ class Prune:
         holdings = self._holdings
         named = frozenset[bytes]().union(*(each.packs for each in holdings.objects))
         return set(named) - holdings.there(named)
-
-    # -- mark ----------------------------------------------------------------------------------------------
 
     def _plan(self) -> Plan:
         """Which packs are to go next."""
@@ -309,13 +311,15 @@ class Prune:
         """Stores again what is needed of the packs to go, then marks them."""
         self._tell("mark")
         packs = set(plan.dead)
-        if plan.rewrite:
-            for pack in plan.dead | plan.rewrite:
-                self._holdings.index.distrust(pack)
-            try:
+        try:
+            if not self._decided:
+                self._rewriter.copy(self._usage, (), adopted=self._unnamed)
+            if plan.rewrite:
+                for pack in plan.dead | plan.rewrite:
+                    self._holdings.index.distrust(pack)
                 packs |= plan.rewrite - self._rewriter.copy(self._usage, plan.rewrite)
-            except StorageFull as error:
-                self._full(error)
+        except StorageFull as error:
+            self._full(error)
         # a mark of no pack lets a later sweep write down which backups there are, and let forgotten ones go
         many = bool(self._living.forgotten - self._released) or len(self._unheard) > _MANY_UNHEARD
         wanted = bool(packs) or (many and not self._due.waiting)
@@ -343,27 +347,21 @@ class Prune:
             due=max(times) + self._grace + self._slack if times else None,
         )
 
-    # -- the rest ------------------------------------------------------------------------------------------
-
     def _tidy(self) -> None:
         """Removes control objects whose work is done."""
-        assert self._claim is not None
-        storage, old = self._storage, self._grace + self._slack
-        names = old_leases(
-            storage,
-            (lease for lease in self._leases if lease.id != self._claim.lease.id),
-            unheard=self._unheard,
-            now=self._now,
-            old=old,
-        )
-        holdings = self._holdings
+        holdings, removed = self._holdings, set(self._removed_indexes)
+        old, own = self._grace + self._slack, "" if self._claim is None else self._claim.lease.id
+        names = old_leases(self._storage, self._leases, own=own, unheard=self._unheard, now=self._now, old=old)
         if not holdings.damaged:  # what they name is not known
-            removed = set(self._removed_indexes)
-            named = frozenset[bytes]().union(*(e.packs for e in holdings.objects if e.name not in removed))
-            present = {pack for _kind, pack in holdings.packs if pack not in self._gone}
-            now = self._now
-            names += old_marks(self._marks, self._sweeps, present=present, named=named, now=now, old=old)
-            names += old_sweeps(self._sweeps, self._living, present=present, named=named, now=now, old=old)
+            names += old_deletions(
+                self._marks,
+                self._sweeps,
+                self._living,
+                present={pack for _kind, pack in holdings.packs if pack not in self._gone},
+                named={pack for each in holdings.objects if each.name not in removed for pack in each.packs},
+                now=self._now,
+                old=old,
+            )
         self._delete(names)
 
     def _foresee(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -18,8 +18,9 @@ stored late; nobody sleeps for so long between a look at his lease and the index
 
 def old_leases(
     storage: Storage,
-    leases: Iterable[protocol.LeaseState],
+    leases: Collection[protocol.LeaseState],
     *,
+    own: str,
     unheard: Collection[str],
     now: datetime,
     old: timedelta,
@@ -28,6 +29,7 @@ def old_leases(
 
     Args:
         leases: but for one's own.
+        own: id of the lease that stays.
         unheard: names of commits that no decision knows yet. Their leases are all that tells of them, should a listing
             of backups ever lack them.
         old: how long a lease may not be refreshed before its holder is dead for certain.
@@ -40,7 +42,7 @@ def old_leases(
         for lease in leases
         if lease.backup not in unheard and (lease.closed or is_dead(lease, now=now, old=old))
     }
-    known = {lease.id for lease in leases}
+    known = {own, *(lease.id for lease in leases)}
     names = []
     for info in storage.list(PREFIX):
         match = NAME.match(info.name)
@@ -54,31 +56,8 @@ def is_dead(lease: protocol.LeaseState, *, now: datetime, old: timedelta) -> boo
     return now - lease.refreshed > old
 
 
-def old_marks(
+def old_deletions(
     marks: protocol.Marks,
-    sweeps: protocol.Sweeps,
-    *,
-    present: Collection[bytes],
-    named: Collection[bytes],
-    now: datetime,
-    old: timedelta,
-) -> list[str]:
-    """Names of marks that are done: swept long enough ago, and their packs are gone, from all indexes too.
-
-    Args:
-        present: packs that are there.
-        named: packs that an index names.
-        old: the grace time.
-    """
-    swept = max((each.generation for each in sweeps.decisions if now - each.stored > old), default=0)
-    return [
-        mark.name
-        for mark in marks.marks
-        if mark.generation <= swept and mark.packs.isdisjoint(present) and mark.packs.isdisjoint(named)
-    ]
-
-
-def old_sweeps(
     sweeps: protocol.Sweeps,
     living: Living,
     *,
@@ -87,14 +66,33 @@ def old_sweeps(
     now: datetime,
     old: timedelta,
 ) -> list[str]:
-    """Names of announcements and decisions that say nothing any more. The newest generation always stays.
-
-    A decision stays while it makes a backup void that nothing else does, while a pack or commit that it gave up is
-    there or is named, and for long enough after that.
+    """Names of marks, announcements and decisions that say nothing any more.
 
     Args:
         living: the backups that are there.
-        present, named, old: see :func:`old_marks`.
+        present: packs that are there.
+        named: packs that an index names.
+        old: the grace time.
+    """
+    there = {*present, *named}
+    return [*_old_marks(marks, sweeps, there, now, old), *_old_sweeps(sweeps, living, there, now, old)]
+
+
+def _old_marks(
+    marks: protocol.Marks, sweeps: protocol.Sweeps, there: Collection[bytes], now: datetime, old: timedelta
+) -> list[str]:
+    """Those that were swept long enough ago, and whose packs are gone, from all indexes too."""
+    swept = max((each.generation for each in sweeps.decisions if now - each.stored > old), default=0)
+    return [mark.name for mark in marks.marks if mark.generation <= swept and mark.packs.isdisjoint(there)]
+
+
+def _old_sweeps(
+    sweeps: protocol.Sweeps, living: Living, there: Collection[bytes], now: datetime, old: timedelta
+) -> list[str]:
+    """The newest generation always stays.
+
+    A decision stays while it makes a backup void that nothing else does, while a pack or commit that it gave up is
+    there or is named, and for long enough after that.
     """
     newest = max((decision.generation for decision in sweeps.decisions), default=0)
 
@@ -102,8 +100,7 @@ def old_sweeps(
         return (
             decision.generation < newest
             and now - decision.stored > _KEPT * old
-            and decision.condemned.isdisjoint(present)
-            and decision.condemned.isdisjoint(named)
+            and decision.condemned.isdisjoint(there)
             and decision.released.isdisjoint(living.listed)
         )
 
