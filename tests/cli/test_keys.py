@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,33 @@ def test_the_recovery_sheet(locked: Cli) -> None:
     assert [key["label"] for key in document["keys"]] == ["", "recovery key"]
     assert locked.inside("backup", "list", env={"FREEZER_PASSWORD": document["recovery_key"]})
     assert "RECOVERY KEY" in locked.inside("repository", "export-recovery", "--with-recovery-key").out
+
+
+def test_the_examples(locked: Cli, tmp_path: Path) -> None:
+    """Of all commands about keys, as they are printed, but for the names of files and keys."""
+    for number, name in enumerate(("old", "new", "web1.password")):
+        (locked.home / name).write_text(f"{PASSWORD if name == 'old' else number}\n")
+        (locked.home / name).chmod(0o600)
+    (tmp_path / "lp").write_text("#!/bin/sh\ncat\n")
+    (tmp_path / "lp").chmod(0o755)
+    lines = []
+    for command in ("key list", "key add", "key rotate", "key recovery", "export-recovery", "key remove", "key passwd"):
+        text = locked.inside("repository", *command.split(), "--help").out
+        lines += [line.strip() for line in text.rpartition("example")[2].splitlines()[1:] if line.strip()]
+    assert len(lines) > 12
+    for number, line in enumerate(lines):
+        ids = {key["id"] for key in locked.inside("repository", "key", "list", "-f", "json").json if not key["own"]}
+        locked.env["FREEZER_NEW_PASSWORD"] = f"new {number}"
+        done = subprocess.run(
+            ["bash", "-c", f"set -o pipefail; {line.replace('3f2a9c1e', min(ids, default='')[:8])}"],
+            env=locked.environment({"PATH": f"{tmp_path}:{locked.environment()['PATH']}"}),
+            cwd=locked.home,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        if line == "freezer repository key passwd":
+            (locked.home / "old").write_text(f"new {number}\n")
+        if "key passwd" in line:
+            locked.env["FREEZER_PASSWORD"] = (locked.home / ("new" if "file" in line else "old")).read_text().strip()
