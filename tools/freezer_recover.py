@@ -1230,8 +1230,8 @@ class Tree:
                     last = entry.name
                     yield entry
 
-    def walk(self, known: Callable[[Entry], bool] = lambda entry: False) -> Iterator[tuple[int, Entry, bytes]]:
-        """Depth, entry and path of everything chosen, folders first; what is in ``known`` folders is passed over."""
+    def walk(self, skip: Callable[[Entry], bool] = lambda entry: False) -> Iterator[tuple[int, Entry, bytes]]:
+        """Depth, entry and path of everything chosen, folders first; what is in folders to ``skip`` is passed over."""
         stack = [(b"", self.entries(self.commit.root, b""))]
         while stack:
             path, level = stack[-1]
@@ -1242,7 +1242,7 @@ class Tree:
             inside = join(path, entry.name)
             if self.wants(inside):
                 yield len(stack), entry, inside
-                if stat.S_ISDIR(entry.mode) and not known(entry):
+                if stat.S_ISDIR(entry.mode) and not skip(entry):
                     if len(stack) < MAX_FOLDERS:
                         stack.append((inside, self.entries(entry.content, inside)))
                     else:
@@ -1286,7 +1286,7 @@ class Restore:
         self.store, self.keep_damaged = store, options.damaged
         self.tree = Tree(store, commit, self.report, options.path)
         self.single = len(commit.paths) == 1
-        self.root = os.geteuid() == 0
+        self.root, self.unmade = os.geteuid() == 0, False
         self.problems = self.warnings = self.files = self.bytes = 0
         self.links: dict[bytes, bytes] = {}  # group of names: where the first one is, below the target
         os.makedirs(options.target, mode=0o700, exist_ok=True)
@@ -1312,44 +1312,36 @@ class Restore:
             if self.tree.wants(path):
                 self.report(path, f"{message} (when the backup was made)", "NOT WHOLE")
         levels = [Level(os.dup(self.target), b"", b"", None)]
-        for depth, entry, path in self.tree.walk():
+        for depth, entry, path in self.tree.walk(skip=lambda entry: self.unmade):
             while len(levels) > depth:
                 self._finish(levels.pop())
             above = levels[-1]
-            if above.fd < 0:  # it could not be made, which has been said
-                place = b""
-            elif depth > 1:
+            if depth > 1:
                 place = join(above.place, entry.name)
-            elif self.single:
+            elif self.single:  # its content goes into the target
                 place = b"" if stat.S_ISDIR(entry.mode) else entry.name.rpartition(b"/")[2]
             else:
                 place = entry.name[1:]
-            fd = above.fd
+            self.unmade = False
             try:
-                if depth == 1 and b"/" in place:
-                    fd = enter(self.target, place.split(b"/")[:-1], make=True)
-                self._entry(fd, entry, path, place, levels)
-            except (Damage, *MALFORMED, OSError) as error:
-                self._failed(path, error)
-                if stat.S_ISDIR(entry.mode):
-                    levels.append(Level(-1, b"", path, None))
-            finally:
-                if fd != above.fd:
+                fd = enter(above.fd, place.split(b"/")[:-1] if depth == 1 else [], make=True)
+                try:
+                    self._entry(fd, entry, path, place, levels)
+                finally:
                     os.close(fd)
+            except (Damage, *MALFORMED, OSError) as error:
+                self.unmade = True  # a folder, that is: what is in it is passed over
+                self._failed(path, error)
             self._progress()
         while levels:
             self._finish(levels.pop())
 
     def _entry(self, fd: int, entry: Entry, path: bytes, place: bytes, levels: list[Level]) -> None:
         name = place.rpartition(b"/")[2]
-        group = entry.fact(LINK_GROUP) if entry.flags & HARD_LINK else None
-        if fd < 0:
-            if stat.S_ISDIR(entry.mode):
-                levels.append(Level(-1, b"", path, None))
-            return
         if stat.S_ISDIR(entry.mode):
             levels.append(Level(enter(fd, [name] if name else [], make=True), place, path, entry))
             return
+        group = entry.fact(LINK_GROUP) if entry.flags & HARD_LINK else None
         if group in self.links and self._link(fd, name, self.links[group], path):
             pass
         elif stat.S_ISREG(entry.mode):
@@ -1375,10 +1367,9 @@ class Restore:
 
     def _finish(self, level: Level) -> None:
         """A folder's own attributes come last: filling it changes its times."""
-        if level.fd >= 0:
-            if level.entry is not None:
-                self._attributes(level.fd, None, level.entry, level.path)
-            os.close(level.fd)
+        if level.entry is not None:
+            self._attributes(level.fd, None, level.entry, level.path)
+        os.close(level.fd)
 
     def _failed(self, path: bytes, error: Exception) -> None:
         if isinstance(error, OSError) and error.errno in FULL:
