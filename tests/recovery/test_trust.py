@@ -130,3 +130,13 @@ def test_objects_that_anybody_could_add(repository: Path, recover: Recover) -> N
     assert [line.split()[2:4] for line in done.out.splitlines()] == [["complete", "mine"]]
     recover("restore", repository, "latest", repository.parent / "out")
     assert (repository.parent / "out" / "file").read_text() == "content"
+
+
+def test_signatures_that_are_wrong(repository: Path, recover: Recover, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client has the keys to seal a commit, but not to sign as somebody else."""
+    store(repository, PASSWORD, host="mine", second=1)
+    monkeypatch.setattr("freezer_sdk.engines.dedup.keyring.KeyRing.sign", lambda keys, context, payload: bytes(64))
+    store(repository, PASSWORD, host="mine", second=2)
+    done = recover("list", repository, code=13)
+    assert len(done.out.splitlines()) == 1
+    assert "its signature is forged" in done.err
