@@ -11,7 +11,6 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 from freezer_sdk.errors import ConfigurationError
 from freezer_sdk.storages._s3_body import Body
@@ -156,7 +155,7 @@ class Connection:
             # servers older than the new checksums refuse them; Content-MD5 goes with every object
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            proxies=None if access.proxy is None else dict.fromkeys(("http", "https"), _proxy_url(access.proxy)),
+            proxies=None if access.proxy is None else dict.fromkeys(("http", "https"), access.proxy.secret_url),
             user_agent_extra="freezer-sdk",
         )
 
@@ -197,12 +196,3 @@ def _prepare(params: dict[str, Any], model: Any, **_: Any) -> None:
 def _start_sending(request: Any, **_: Any) -> None:
     if isinstance(request.body, Body):
         request.body.sending = True
-
-
-def _proxy_url(proxy: Proxy) -> str:
-    user = ""
-    if proxy.user is not None:
-        password = "" if proxy.password is None else ":" + quote(proxy.password, safe="")
-        user = f"{quote(proxy.user, safe='')}{password}@"
-    host = f"[{proxy.host}]" if ":" in proxy.host else proxy.host
-    return f"{proxy.scheme}://{user}{host}:{proxy.port}"

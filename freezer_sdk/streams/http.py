@@ -10,7 +10,6 @@ import socket
 import ssl
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
 
 import requests
 import urllib3
@@ -66,10 +65,11 @@ def prepare(session: requests.Session, *, connect_timeout: float, timeout: float
     for scheme in ("http://", "https://"):
         session.mount(scheme, _Adapter((connect_timeout, timeout)))
     if proxy is not None:
-        session.proxies = dict.fromkeys(("http", "https"), _proxy_url(proxy))
+        _check_library(proxy)
+        session.proxies = dict.fromkeys(("http", "https"), proxy.secret_url)
 
 
-def _proxy_url(proxy: Proxy) -> str:
+def _check_library(proxy: Proxy) -> None:
     if proxy.scheme != "http":
         try:
             import socks  # noqa: F401
@@ -77,9 +77,6 @@ def _proxy_url(proxy: Proxy) -> str:
             raise ConfigurationError(
                 "connections through a proxy need PySocks", hint="pip install 'freezer-sdk[proxy]'"
             ) from None
-    user = "" if proxy.user is None else quote(proxy.user, safe="")
-    password = "" if proxy.password is None else ":" + quote(proxy.password, safe="")
-    return f"{proxy.scheme}://{user}{password}{'@' if user else ''}{proxy.host}:{proxy.port}"
 
 
 def why(error: BaseException) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from freezer_sdk.errors import ConfigurationError, StorageUnavailable
 from freezer_sdk.options import Option
@@ -65,6 +65,16 @@ class Proxy:
         given = unquote(parts.password) if parts.password else password
         port = port or _DEFAULT_PORTS[parts.scheme]
         return cls(scheme=parts.scheme, host=host, port=port, user=user, password=given)
+
+    @property
+    def secret_url(self) -> str:
+        """The URL that HTTP libraries want, with the password: for no message."""
+        login = ""
+        if self.user is not None:
+            password = "" if self.password is None else f":{quote(self.password, safe='')}"
+            login = f"{quote(self.user, safe='')}{password}@"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{login}{host}:{self.port}"
 
 
 def connect(host: str, port: int, *, timeout: float, proxy: Proxy | None = None) -> socket.socket:
