@@ -195,7 +195,7 @@ def _seconds(text: str | None) -> float | None:
 def _files(text: str | None, default: Sequence[str]) -> Sequence[str]:
     if text is None:
         return default
-    return [path for path in shlex.split(text) if path.lower() != "none"]
+    return [path for path in _words(text) if path.lower() != "none"]
 
 
 def _first_of(found: dict[str, Any], wanted: str, other: str) -> str | None:
@@ -210,12 +210,15 @@ def _jumps(text: str) -> list[str]:
 
 
 def _command(found: dict[str, Any]) -> tuple[str, ...]:
-    text = _first_of(found, "proxycommand", "proxyjump")
-    try:
-        words = shlex.split(text or "")
-    except ValueError as error:
-        raise ConfigurationError(f"ProxyCommand cannot be understood: {error}") from None
+    words = _words(_first_of(found, "proxycommand", "proxyjump") or "")
     return tuple(words[1:] if words[:1] == ["exec"] else words)
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ConfigurationError(f"the SSH configuration cannot be understood: {error} in {text!r}") from None
 
 
 def _configuration(path: str | None) -> str:
@@ -256,7 +259,7 @@ def _lines(path: str, folder: str, *, needed: bool = False, depth: int = 0) -> I
 def _included(patterns: str, folder: str, depth: int) -> Iterator[str]:
     if depth >= _DEPTH:
         raise ConfigurationError("SSH configuration files include each other in a circle")
-    for pattern in shlex.split(patterns):
+    for pattern in _words(patterns):
         whole = os.path.join(os.path.expanduser(folder), os.path.expanduser(pattern))
         for path in sorted(glob.glob(whole)):
             yield from _lines(path, folder, depth=depth + 1)

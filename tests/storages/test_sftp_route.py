@@ -129,7 +129,18 @@ class TestConfiguration:
         assert "Match exec" in refused(ConfigurationError, config(text))
         assert not (tmp_path / "was-run").exists()
 
-    @pytest.mark.parametrize("text", ["Port many", "Port 0", "ProxyJump a b/c", "nonsense", 'ProxyCommand a "b'])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "Port many",
+            "Port 0",
+            "ProxyJump a b/c",
+            "nonsense",
+            'ProxyCommand a "b',
+            'UserKnownHostsFile "~/a b',
+            'Include "a b',
+        ],
+    )
     def test_what_makes_no_sense(self, config, text):
         refused(ConfigurationError, config(f"Host backups\n  {text}\n"))
 
