@@ -350,7 +350,7 @@ class _ResumingReader:
         self._pace = pace
         self._whole = True  # still the first stream
         self._position = 0
-        self._rest = b""
+        self._rest = memoryview(b"")  # a view, so that small reads do not copy what is left again and again
 
     def read(self, size: int = -1) -> bytes:
         """See :meth:`Reader.read`."""
@@ -385,10 +385,11 @@ class _ResumingReader:
 
     def _from_ranges(self, size: int) -> bytes:
         if not self._rest and size and self._position < self._info.size:
-            self._rest = self._storage.get(self._info.name, offset=self._position, length=max(size, _PIECE))
+            piece = self._storage.get(self._info.name, offset=self._position, length=max(size, _PIECE))
             self._check()
+            self._rest = memoryview(piece)
         data, self._rest = self._rest[:size], self._rest[size:]
-        return data
+        return bytes(data)
 
     def _same(self) -> bool:
         now = self._storage.stat(self._info.name)

@@ -221,18 +221,18 @@ class SftpReader:
         self._member = member
         self._download = download
         self._what = what
-        self._rest = b""
+        self._rest = memoryview(b"")  # a view, so that small reads do not copy what is left again and again
 
     def read(self, size: int = -1) -> bytes:
         if size < 0:
             with self._server.leasing(self._what, member=self._member):
-                rest, self._rest = self._rest, b""
-                return rest + all_of(self._download, self._what)
+                rest, self._rest = self._rest, memoryview(b"")
+                return bytes(rest) + all_of(self._download, self._what)
         if not self._rest and size:
             with self._server.leasing(self._what, member=self._member):
-                self._rest = _next_of(self._download, self._what)
+                self._rest = memoryview(_next_of(self._download, self._what))
         data, self._rest = self._rest[:size], self._rest[size:]
-        return data
+        return bytes(data)
 
 
 def all_of(download: Download, what: str) -> bytes:

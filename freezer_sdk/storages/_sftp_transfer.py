@@ -125,6 +125,8 @@ class Download:
         self._unanswered -= size
         if not data:
             raise EOFError(f"it ends at {offset}, before its size")
+        if len(data) > size:
+            raise self._session.lost("the server sent more than was asked for")
         if len(data) < size:  # a server may answer with less at any time
             self._repeat(offset + len(data), size - len(data))
         self._window = min(WINDOW, 2 * self._window)
