@@ -12,6 +12,8 @@ from freezer_cli.documents import plain
 from freezer_cli.other_repository import add_other_repository, other_connection
 from freezer_cli.repository_command import RepositoryCommand
 from freezer_cli.text import counted, human_count, human_iso, human_size
+from freezer_sdk.errors import ConfigurationError
+from freezer_sdk.options import parse_duration
 
 LOG = logging.getLogger("freezer")
 
@@ -96,6 +98,38 @@ class ShowRepository(RepositoryCommand, ShowCommand):
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[Any], Any]:
         """Reads the repository's description."""
         return INFO, plain(self.open(parsed_args).info())
+
+
+class SetRepository(RepositoryCommand, ShowCommand):
+    """Change settings of a repository. They hold for everybody who uses it."""
+
+    examples = ("freezer repository set --grace 48h --storage local:/srv/backups",)
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Adds the settings."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--grace",
+            metavar="DURATION",
+            type=_duration,
+            required=True,
+            help="how long what no backup needs stays before it is deleted, e.g. 48h, 1h at least; it must be longer than "
+            "a backup may be suspended",
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[Any], Any]:
+        """Changes them, and shows the repository's description."""
+        freezer = self.open(parsed_args)
+        freezer.maintenance.set_grace(parsed_args.grace)
+        return INFO, plain(freezer.info())
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 class RepositoryStatistics(RepositoryCommand, ShowCommand):

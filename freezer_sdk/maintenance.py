@@ -98,6 +98,22 @@ class Maintenance:
         with self._boundary.guard():
             return service.leases()
 
+    def set_grace(self, seconds: float) -> None:
+        """Changes how long what no backup needs stays before it is deleted.
+
+        Marks that are there wait for the longer of the old and the new time.
+
+        Args:
+            seconds: an hour at least. It must be longer than a backup may be suspended.
+
+        Raises:
+            ConfigurationError: too short or too long.
+            RepositoryLocked, AccessDenied, StorageError, RepositoryError.
+        """
+        service = self._service()
+        with self._boundary.guard():
+            service.set_grace(round(seconds))
+
     def unlock(self, leases: str | Sequence[str] = ()) -> Sequence[LeaseInfo]:
         """Removes leases whose holders have ended or are dead by the storage's clock.
 

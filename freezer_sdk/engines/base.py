@@ -256,6 +256,14 @@ class MaintenanceService(Protocol):
             StorageError.
         """
 
+    def set_grace(self, seconds: int) -> None:
+        """Changes how long what no backup needs stays before it is deleted.
+
+        Raises:
+            ConfigurationError: too short or too long.
+            RepositoryLocked, AccessDenied, StorageError.
+        """
+
     def unlock(self, leases: Sequence[str]) -> Sequence[LeaseInfo]:
         """Removes leases of those who have ended or died.
 

@@ -76,3 +76,10 @@ def test_leases_and_unlock(repo: Cli, tmp_path: Path) -> None:
     (removed,) = repo("repository", "unlock", lease.id, "-f", "json").json
     assert removed["status"] == "closed"
     assert repo("repository", "leases", "-f", "json").json == []
+
+
+def test_the_grace_time(repo: Cli) -> None:
+    assert repo("repository", "set", "--grace", "48h", "-f", "json").json["details"]["grace_seconds"] == 48 * 3600
+    assert repo("repository", "show", "-f", "json").json["details"]["grace_seconds"] == 48 * 3600
+    assert "one hour" in repo("repository", "set", "--grace", "5m", code=2).err
+    assert "not a duration" in repo("repository", "set", "--grace", "soon", code=2).err

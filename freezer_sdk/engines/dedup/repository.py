@@ -144,14 +144,13 @@ class DedupRepository:
             self._handle, self._keys = replace(self._handle, keys=keys), keys
             self._catalog, self._blobs = Catalog(self._handle), None
 
+    def _changed(self, keys: KeyRing) -> None:
+        with self._lock:
+            self._use(keys)
+
     def key_service(self) -> DedupKeys:
         """Administration of keys."""
-
-        def changed(keys: KeyRing) -> None:
-            with self._lock:
-                self._use(keys)
-
-        return DedupKeys(self._handle, changed)
+        return DedupKeys(self._handle, self._changed)
 
     def backups(self) -> Sequence[Backup]:
         """All visible backups, oldest first; those whose commit cannot be read have the status ``damaged``.
@@ -299,7 +298,7 @@ class DedupRepository:
 
     def maintenance(self) -> DedupMaintenance:
         """Pruning and what goes with it."""
-        return DedupMaintenance(self._handle)
+        return DedupMaintenance(self._handle, self._changed)
 
     def close(self) -> None:
         """Releases what is held; the storage stays open."""

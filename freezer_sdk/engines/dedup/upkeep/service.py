@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from freezer_sdk.engines.base import Context, Repository
 from freezer_sdk.engines.dedup.handle import Handle
+from freezer_sdk.engines.dedup.keyholders import reconfigure
+from freezer_sdk.engines.dedup.keyring import KeyRing
 from freezer_sdk.engines.dedup.upkeep.check import Check
 from freezer_sdk.engines.dedup.upkeep.diagnosis import Other
 from freezer_sdk.engines.dedup.upkeep.leases import lease_infos, unlock
@@ -25,10 +27,14 @@ from freezer_sdk.upkeep_model import (
 
 
 class DedupMaintenance:
-    """See :class:`~freezer_sdk.engines.base.MaintenanceService`."""
+    """See :class:`~freezer_sdk.engines.base.MaintenanceService`.
 
-    def __init__(self, handle: Handle) -> None:
-        self._handle = handle
+    Args:
+        changed: told of a key ring that knows a newer configuration.
+    """
+
+    def __init__(self, handle: Handle, changed: Callable[[KeyRing], None] | None = None) -> None:
+        self._handle, self._changed = handle, changed
 
     def prune(self, options: PruneOptions, context: Context) -> PruneResult:
         """Frees what was marked long enough ago, then marks what no backup needs.
@@ -47,6 +53,18 @@ class DedupMaintenance:
             StorageError.
         """
         return lease_infos(self._handle)
+
+    def set_grace(self, seconds: int) -> None:
+        """Changes the grace time; it counts from the longer of old and new.
+
+        Raises:
+            ConfigurationError: less than an hour, or more than a year.
+            RepositoryLocked: others change the configuration all the time.
+            AccessDenied, StorageError, RepositoryError.
+        """
+        keys = reconfigure(self._handle.storage, self._handle.keys, grace=seconds)
+        if self._changed is not None:
+            self._changed(keys)
 
     def unlock(self, leases: Sequence[str]) -> Sequence[LeaseInfo]:
         """Removes leases whose holders have ended or are dead.
