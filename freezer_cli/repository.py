@@ -113,8 +113,8 @@ class SetRepository(RepositoryCommand, ShowCommand):
             metavar="DURATION",
             type=_duration,
             required=True,
-            help="how long what no backup needs stays before it is deleted, e.g. 48h, 1h at least; it must be longer than "
-            "a backup may be suspended",
+            help="how long what no backup needs stays before it is deleted, e.g. 48h, 1h at least; it must be longer "
+            "than a backup may be suspended",
         )
         return parser
 
