@@ -268,7 +268,11 @@ class IdColumn:
         if self._file is None:
             return bytes(self._memory)
         with self._file as file:
-            return mmap(file.fileno(), 0, access=ACCESS_READ) if self._size else b""
+            try:
+                return mmap(file.fileno(), 0, access=ACCESS_READ) if self._size else b""
+            except OSError:  # not every file system maps files
+                file.seek(0)
+                return file.read()
 
 
 def _folder() -> str | None:
