@@ -21,6 +21,8 @@ MAX_PATHS: Final = 1000
 """So many are named for one backup."""
 
 _MAX_PATH = 64 << 10
+MAX_BLOBS: Final = 1_000_000
+"""So many ids of contents are written down."""
 
 
 @dataclass(frozen=True)

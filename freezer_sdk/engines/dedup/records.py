@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -17,7 +18,7 @@ from freezer_sdk.engines.dedup.config import parse_time, time_text
 from freezer_sdk.engines.dedup.documents import Fields
 from freezer_sdk.engines.dedup.keyring import KeyRing, Role
 from freezer_sdk.engines.dedup.opening import Reported, open_all
-from freezer_sdk.errors import ConfigurationError
+from freezer_sdk.errors import ConfigurationError, StorageError
 from freezer_sdk.model import Problem
 from freezer_sdk.storages.base import Storage
 
@@ -112,7 +113,7 @@ def supersede(
     *,
     secrecy: control.Secrecy = "index",
 ) -> str:
-    """Stores a record that says everything that older ones say, then removes those.
+    """Stores a record that says everything that older ones say, then removes those where the storage lets us.
 
     Two programs that do this at the same time lose nothing: each removes only what it has read.
 
@@ -121,7 +122,8 @@ def supersede(
     """
     name = write_record(storage, keys, kind, facts, secrecy=secrecy)
     storage.flush()
-    storage.delete_many([record.name for record in old if record.name != name])
+    with suppress(StorageError):  # where nothing can be deleted, or else the next one does it
+        storage.delete_many([record.name for record in old if record.name != name])
     return name
 
 

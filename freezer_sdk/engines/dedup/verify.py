@@ -64,11 +64,10 @@ class Verification:
             for name, message in inventory.damaged_indexes.items():
                 self._problem(name, "damaged", message)
             reader = inventory.reader(self._handle)
-            needed: dict[bytes, set[int]] | None = None
-            if backups:
-                needed = self._needed(reader, commits)
-            self._look_at_packs(needed, read_data=read_data)
-            self._name_affected(reader, commits)
+            chosen = self._walk(reader, commits) if backups else None
+            self._look_at_packs(None if chosen is None else chosen.places.needed, read_data=read_data)
+            # once more, now that it is known what is damaged
+            self._name_affected(self._walk(reader, commits) if chosen is None or self._damaged else chosen, commits)
         finally:
             self._pool.close()
         return VerifyResult(
@@ -94,13 +93,12 @@ class Verification:
         self._figures.objects += found.count - len(found.damaged)
         return found.visible
 
-    def _needed(self, reader: BlobReader, commits: Sequence[Commit]) -> dict[bytes, set[int]]:
-        """The segments that some backups need, by pack."""
-        places = Places(reader, self._inventory.sizes, {})
-        structure = Structure(places, self._tick)
+    def _walk(self, reader: BlobReader, commits: Sequence[Commit]) -> Structure:
+        """Follows backups to all of their data, as far as is known."""
+        structure = Structure(Places(reader, self._inventory.sizes, self._damaged), self._tick)
         for commit in commits:
             structure.whole(commit.root)
-        return places.needed
+        return structure
 
     def _look_at_packs(self, needed: dict[bytes, set[int]] | None, *, read_data: bool) -> None:
         for kind, packs in self._inventory.packs.items():
@@ -133,12 +131,9 @@ class Verification:
             with self._lock:
                 self._damaged[digest_of(info.name) or b""] = good
 
-    def _name_affected(self, reader: BlobReader, commits: Sequence[Commit]) -> None:
-        """Which paths of which backups cannot be restored, now that it is known what is damaged."""
-        structure = Structure(Places(reader, self._inventory.sizes, self._damaged), self._tick)
+    def _name_affected(self, structure: Structure, commits: Sequence[Commit]) -> None:
+        """Which paths of which backups cannot be restored."""
         for commit in commits:
-            if structure.whole(commit.root):
-                continue
             for path, fault in structure.affected(commit.root):
                 self._problem(f"{commit.backup.id[:8]}:{os.fsdecode(path)}", "damaged", fault.message)
 

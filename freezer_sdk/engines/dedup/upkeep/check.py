@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from datetime import UTC, datetime
 
 from freezer_sdk.engines.base import Context
@@ -13,10 +14,11 @@ from freezer_sdk.engines.dedup.keyring import Role
 from freezer_sdk.engines.dedup.layout import digest_of
 from freezer_sdk.engines.dedup.losses import read_losses
 from freezer_sdk.engines.dedup.upkeep.findings import findings
+from freezer_sdk.engines.dedup.upkeep.leases import lease_infos
 from freezer_sdk.engines.dedup.upkeep.readings import Readings
 from freezer_sdk.engines.dedup.upkeep.survey import Survey, refreshed
 from freezer_sdk.engines.dedup.upkeep.turns import chosen, reads
-from freezer_sdk.errors import FreezerError, StorageError
+from freezer_sdk.errors import ConfigurationError, StorageError, UnsupportedFormat
 from freezer_sdk.model import Event, Problem
 from freezer_sdk.upkeep_model import CheckOptions, CheckResult, Finding, LeaseStatus
 
@@ -86,6 +88,7 @@ class Check:
         self._remember(survey, readings)
         times = [readings.last(digest_of(info.name) or b"") for _kind, info in survey.packs]
         known = [time for time in times if time is not None]
+        states = Counter(each.status for each in lease_infos(self._handle))
         return CheckResult(
             backups=len(survey.backups.visible),
             forgotten=len(survey.backups.forgotten),
@@ -99,7 +102,7 @@ class Check:
             blobs=survey.blobs,
             bytes_read=survey.bytes_read,
             oldest=min(known) if known and len(known) == len(times) else None,
-            leases=_leases(self._handle),
+            leases={str(status): states[status] for status in LeaseStatus},
             marks=_marks(self._handle),
             duration=round(time.monotonic() - self._started, 3),
             findings=tuple(self._findings),
@@ -123,9 +126,7 @@ class Check:
             readings.store(storage, keys, there)
             gone = damaged_packs(storage, keys) - frozenset(there)
             note_damaged(storage, keys, survey.damaged.keys(), survey.read | gone)
-        except FreezerError as error:
-            if not isinstance(error, StorageError):
-                raise
+        except (ConfigurationError, StorageError, UnsupportedFormat) as error:
             message = f"what this check has read cannot be written down: {error.message}"
             self._find(Finding(path=records.PREFIX, kind="unknown", message=message, fatal=False))
 
@@ -136,16 +137,6 @@ def _told(finding: Finding) -> str:
     total = sum(len(each.paths) + each.more for each in finding.affected)
     rest = f" and {total - len(shown)} more" if total > len(shown) else ""
     return f"{finding.message}; cannot be restored: {', '.join(shown)}{rest}" if shown else finding.message
-
-
-def _leases(handle: Handle) -> dict[str, int]:
-    """How many leases are open, dead and closed."""
-    now, grace = handle.storage.now(), handle.keys.config.longest_grace
-    counts = {str(status): 0 for status in LeaseStatus}
-    for state in protocol.read_leases(handle.storage, handle.keys).leases:
-        dead = now - state.refreshed > grace + handle.storage.capabilities.clock_resolution
-        counts[LeaseStatus.CLOSED if state.closed else LeaseStatus.DEAD if dead else LeaseStatus.OPEN] += 1
-    return counts
 
 
 def _marks(handle: Handle) -> dict[str, int]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from freezer_sdk.engines.dedup import audit, lease, records
@@ -22,7 +22,29 @@ _NAMED = 3  # faults of one pack that are named
 _INDEX = INDEX.rstrip("/")
 _UNNEEDED = "no backup needs anything of it that is not stored elsewhere, or written down as lost"
 
-_Paths = dict[str, list[bytes]]  # by backup
+_MOST = 50_000  # paths that are named in all: what is said of a thousand backups must still be readable
+
+
+class _Paths:
+    """Files by backup: some of them, and how many there are besides."""
+
+    def __init__(self) -> None:
+        self._named: dict[str, list[bytes]] = {}
+        self._more: Counter[str] = Counter()
+        self._left = _MOST
+
+    def add(self, backup: str, path: bytes) -> None:
+        """Names a file, or counts it."""
+        named = self._named.setdefault(backup, [])
+        if len(named) < MAX_PATHS and self._left:
+            named.append(path)
+            self._left -= 1
+        else:
+            self._more[backup] += 1
+
+    def affected(self) -> tuple[Affected, ...]:
+        """The same for people."""
+        return tuple(affected(backup, Loss(tuple(named), self._more[backup])) for backup, named in self._named.items())
 
 
 def findings(survey: Survey, losses: Losses) -> Iterator[Finding]:
@@ -45,7 +67,10 @@ def lost_files(commits: Iterable[Commit], structure: Structure) -> dict[str, Los
         paths = list(dict.fromkeys(path for path, _fault in structure.affected(commit.root)))
         if paths:
             found[commit.backup.id] = Loss(tuple(paths[:MAX_PATHS]), max(0, len(paths) - MAX_PATHS))
-    return found
+    share = max(1, _MOST // max(1, len(found)))
+    return {
+        backup: Loss(loss.paths[:share], loss.more + max(0, len(loss.paths) - share)) for backup, loss in found.items()
+    }
 
 
 def affected(backup: str, loss: Loss) -> Affected:
@@ -90,36 +115,36 @@ def _about_packs(survey: Survey, blamed: dict[str, _Paths]) -> Iterator[Finding]
     for pack, damage in sorted(survey.damaged.items()):
         name, more = pack_name(damage.kind, pack), len(damage.faults) - _NAMED
         message = "; ".join(damage.faults[:_NAMED]) + (f"; {more} more" if more > 0 else "")
-        who = _affected(blamed.pop(name, {}))
+        who = _affected(blamed.pop(name, None))
         if not who:
             message += "; " + (f"backups need {risk[pack]} blobs that are whole in it" if pack in risk else _UNNEEDED)
         yield Finding(path=name, kind="damaged", message=message, fatal=bool(who) or pack in risk, affected=who)
     for name in survey.missing():
-        who = _affected(blamed.pop(name, {}))
+        who = _affected(blamed.pop(name, None))
         message = "an index names it, and it is not there" + ("" if who else f"; {_UNNEEDED}")
         yield Finding(path=name, kind="missing", message=message, fatal=bool(who), affected=who)
     for name, paths in sorted(blamed.items()):
         kind = "missing" if name == _INDEX else "damaged"
         message = "no index says where their data lie" if kind == "missing" else "what it says makes no sense"
-        who = _affected(paths)
+        who = paths.affected()
         yield Finding(path=name or who[0].backup, kind=kind, message=message, affected=who)
 
 
 def _about_losses(survey: Survey, known: _Paths, losses: Losses) -> Iterator[Finding]:
-    for backup, paths in known.items():
-        (who,) = _affected({backup: paths})
-        yield Finding(
-            path=backup, kind="lost", message="files are lost, as a repair found", fatal=False, affected=(who,)
-        )
-    for backup in sorted((losses.backups.keys() - known.keys()) & {each.backup.id for each in survey.backups.visible}):
+    still = known.affected()
+    for who in still:
+        message = "files are lost, as a repair found"
+        yield Finding(path=who.backup, kind="lost", message=message, fatal=False, affected=(who,))
+    healed = losses.backups.keys() & {commit.backup.id for commit in survey.backups.visible}
+    for backup in sorted(healed - {who.backup for who in still}):
         message = "files that a repair found lost are there again; the next repair takes them off its list"
         yield Finding(path=backup, kind="healed", message=message, fatal=False)
 
 
 def _blamed(survey: Survey, losses: Losses) -> tuple[dict[str, _Paths], _Paths]:
     """Files that cannot be restored, by the object to blame; and those that are known to be lost."""
-    blamed: defaultdict[str, _Paths] = defaultdict(dict)
-    known: _Paths = {}
+    blamed: defaultdict[str, _Paths] = defaultdict(_Paths)
+    known = _Paths()
     for commit in survey.backups.visible:
         backup = commit.backup.id
         loss = losses.backups.get(backup, Loss(()))
@@ -127,17 +152,14 @@ def _blamed(survey: Survey, losses: Losses) -> tuple[dict[str, _Paths], _Paths]:
         for path, fault in survey.structure.affected(commit.root):
             if path in named or unnamed > 0:
                 unnamed -= path not in named
-                known.setdefault(backup, []).append(path)
+                known.add(backup, path)
             else:
-                blamed[fault.path].setdefault(backup, []).append(path)
+                blamed[fault.path].add(backup, path)
     return dict(blamed), known
 
 
-def _affected(paths: Mapping[str, list[bytes]]) -> tuple[Affected, ...]:
-    return tuple(
-        affected(backup, Loss(tuple(found[:MAX_PATHS]), max(0, len(found) - MAX_PATHS)))
-        for backup, found in paths.items()
-    )
+def _affected(paths: _Paths | None) -> tuple[Affected, ...]:
+    return () if paths is None else paths.affected()
 
 
 def _finding(problem: Problem) -> Finding:

@@ -6,7 +6,8 @@ All of it can be interrupted at any moment: packs, then their index, then what r
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from freezer_sdk.engines.base import Context
@@ -17,14 +18,14 @@ from freezer_sdk.engines.dedup.damage import note_damaged
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.keyring import Role
 from freezer_sdk.engines.dedup.layout import Kind
-from freezer_sdk.engines.dedup.losses import Losses, write_losses
+from freezer_sdk.engines.dedup.losses import MAX_BLOBS, Losses, write_losses
 from freezer_sdk.engines.dedup.page import Content
 from freezer_sdk.engines.dedup.upkeep.claim import Claim
 from freezer_sdk.engines.dedup.upkeep.diagnosis import Diagnosis, Other, diagnose, examine
 from freezer_sdk.engines.dedup.upkeep.findings import affected, lost_files
 from freezer_sdk.engines.dedup.upkeep.refill import Refill
 from freezer_sdk.engines.dedup.upkeep.survey import Survey, refreshed
-from freezer_sdk.errors import IntegrityError
+from freezer_sdk.errors import IntegrityError, StorageError, StorageFull, Transient
 from freezer_sdk.model import Event, Problem
 from freezer_sdk.upkeep_model import RepairOptions, RepairPlan, RepairResult
 
@@ -90,7 +91,8 @@ class Repair:
     def _mend(self, survey: Survey, diagnosis: Diagnosis, plan: RepairPlan, claim: Claim) -> RepairResult:
         storage, keys, added = self._handle.storage, self._handle.keys, 0
         for name, raw in diagnosis.copies.items():
-            storage.put(name, [raw])
+            with self._refused(name):
+                storage.put(name, [raw])
         if diagnosis.copies:
             storage.flush()
         if diagnosis.stores:
@@ -137,10 +139,22 @@ class Repair:
             self._context.events(Event(kind="problem", operation=OPERATION, path=backup, problem=problem))
             return None
 
+    @contextmanager
+    def _refused(self, name: str) -> Iterator[None]:
+        """A storage that lets nobody write over anything must not keep the rest from being mended."""
+        try:
+            yield
+        except StorageError as error:
+            if isinstance(error, Transient | StorageFull):
+                raise
+            problem = Problem(path=name, kind="damaged", message=f"it stays damaged: {error.message}", fatal=False)
+            self._context.events(Event(kind="problem", operation=OPERATION, path=name, problem=problem))
+
     def _commit(self, refill: Refill, commits: Sequence[tuple[Listed, Source, Content | None]]) -> None:
         for item, source, root in commits:
             if root is not None:
-                refill.commit(item, source, root)
+                with self._refused(item.name):
+                    refill.commit(item, source, root)
 
     def _what_is_left(self, before: Survey) -> tuple[Losses, set[str]]:
         """What cannot be restored now that all is stored; only that is written down."""
@@ -149,8 +163,8 @@ class Repair:
             survey.load()
             survey.walk()
             lost = lost_files(survey.backups.visible, survey.structure)
-            blobs = frozenset(blob for kind, blob in survey.places.lost if kind is Kind.DATA)
-            return Losses(lost, blobs), {item.id for item, _error in survey.backups.damaged}
+            blobs = sorted(blob for kind, blob in survey.places.lost if kind is Kind.DATA)
+            return Losses(lost, frozenset(blobs[:MAX_BLOBS])), {item.id for item, _error in survey.backups.damaged}
 
     def _result(self, plan: RepairPlan, added: int = 0) -> RepairResult:
         return RepairResult(
