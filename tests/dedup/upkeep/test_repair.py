@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 from dedup.upkeep.oracle import Pristine, fill, given_back, make_pristine
 from dedup.upkeep.world import Clocked, content, keys_of, new_repository, opened, write_files
 
-from freezer_sdk import AccessDenied, Freezer, RepairResult, RepositoryLocked, RetentionPolicy
+from freezer_sdk import AccessDenied, Event, Freezer, RepairResult, RepositoryLocked, RetentionPolicy
 from freezer_sdk.crypto.kdf import Argon2Params
 from freezer_sdk.engines.dedup import control, keyholders
 from freezer_sdk.engines.dedup.access import create_repository
@@ -21,6 +21,8 @@ from freezer_sdk.engines.dedup.catalog import COMMIT
 from freezer_sdk.engines.dedup.keyring import Role
 from freezer_sdk.engines.dedup.upkeep.claim import Claim
 from freezer_sdk.errors import IntegrityError, PluginError
+from freezer_sdk.model import Buffer
+from freezer_sdk.storages.base import ObjectInfo
 from freezer_sdk.storages.memory import MemoryStorage
 from freezer_sdk.testing import Fault, FaultyStorage, damage, fail
 
@@ -442,3 +444,38 @@ def test_a_backup_that_has_lost_files_is_not_the_last_complete_one(storage: Cloc
         kept = {decision.backup.id for group in plan.groups for decision in group.decisions if decision.keep}
         second = next(backup for backup in freezer.backups() if backup.id != third.id and backup.name == "second")
     assert second.id in kept, "the last complete backup gave way to one that has lost files"
+
+
+def test_a_storage_that_takes_only_new_objects_is_mended_as_far_as_it_goes(
+    storage: Clocked, source: Path, tmp_path: Path
+) -> None:
+    """Append-only: what needs an overwrite stays damaged, all else is mended, and records are as good as ever."""
+
+    class AppendOnly(Clocked):
+        def put(self, name: str, buffers: Sequence[Buffer], *, if_absent: bool = False) -> ObjectInfo:
+            if name in self.content():
+                raise AccessDenied(f"{name} is there")
+            return super().put(name, buffers, if_absent=if_absent)
+
+        def delete(self, name: str) -> None:
+            raise AccessDenied("nothing is ever deleted")
+
+    damage(storage, "copies/config/00000001", offset=50)
+    for name in below(storage, "index/"):
+        storage.delete(name)
+    name = largest(storage)
+    storage.put(name, [storage.get(name)[:-1]])
+    locked = AppendOnly()
+    locked.load(storage.save())
+    seen: list[Event] = []
+    with opened(locked) as freezer:
+        result = freezer.maintenance.repair(events=seen.append)
+        assert set(actions(result)) == {"copy", "index", "salvage", "mark"}
+        assert [event.path for event in seen if event.kind == "problem"] == ["copies/config/00000001"]
+        found = freezer.maintenance.check(read_data=True)
+        assert [finding.path for finding in found.findings if finding.fatal] == ["copies/config/00000001"]
+        again = freezer.maintenance.check(max_age=timedelta(days=1))
+        assert again.packs_read == 0, "what was read is remembered all the same"
+        newest = freezer.find_backup(name="second")
+        assert freezer.restore(newest.id, tmp_path / "out").problems == ()
+    assert content(tmp_path / "out") == content(source)
