@@ -70,6 +70,7 @@ MAX_BLOB = 16 * MIB
 MAX_CONTENT = 32 * MIB  # of a segment, before compression
 MAX_CIPHERTEXT = 36 * MIB
 MAX_BOX = 256 * MIB
+MAX_CONTROL = 64 * MIB + 4096
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # what recovery keys are written in
 MAX_FOLDERS = 4000  # folders in folders
 CACHE = 96 * MIB  # decrypted segments that are kept
@@ -676,9 +677,11 @@ def open_control(keys: Keys, kind: str, name: str, role: str, data: bytes) -> tu
     label = LABEL + b"control\0" + keys.repository
     text = unseal(hkdf(base, data[12:44], label), 0, data[len(head) :], label + u32(len(head)) + head + context)
     slot, signature, (encoding, size) = text[:16], text[16:80], struct.unpack_from("<BI", text, 80)
-    if size > 64 * MIB or encoding > 1:
+    if size > min(64 * MIB, 256 * (len(text) - 85)) or encoding > 1:
         raise Damage("it is too large, or of an unknown encoding")
     document = decompress("zlib" if encoding else "none", text[85:], size)
+    if document.count(b",") > 2_000_000:
+        raise Damage("it has more parts than the format allows")
     line = keys.signer(slot, role, epoch)
     if not signed_by(line["signing_public"], keys.repository + slot, context, document, signature):
         raise Damage("its signature is forged")
@@ -715,13 +718,18 @@ class Catalog:
         self.commits: list[Commit] = []
         forgotten: set[str] = set()
         decisions: list[tuple[int, set[str], set[str]]] = []
+        confirmed = self._confirmed(folder, keys)
         kinds = (("backups/", "backup", "writer"), ("forgotten/", "tombstone", "maintainer"))
         for prefix, kind, role in (*kinds, ("sweeps/", "decision", "maintainer")):
             for name in folder.names(prefix):
                 if kind == "decision" and "/decided-" not in name:
                     continue
                 try:
-                    document, line = open_control(keys, kind, name, role, folder.read(name, 64 * MIB + 4096))
+                    data = folder.read(name, MAX_CONTROL)
+                    document, line = open_control(keys, kind, name, role, data)
+                    known = role == "writer" or line["revoked"] is None
+                    if not known and (name, hashlib.sha256(data).hexdigest()) not in confirmed:
+                        raise Damage("a maintainer who was removed has signed it, and nobody has confirmed it")
                     with decoding("it"):
                         if kind == "backup":
                             self.commits.append(Commit(name, document, line))
@@ -735,6 +743,25 @@ class Catalog:
                 except Damage as error:
                     self.damaged[name] = str(error)
         self._judge(forgotten, decisions)
+
+    def _confirmed(self, folder: Folder, keys: Keys) -> set[tuple[str, str]]:
+        """Section "Removed maintainers": names and hashes of what such have signed before they were removed."""
+        said: list[tuple[bool, tuple[str, str], set[tuple[str, str]]]] = []
+        for name in folder.names("confirmed"):
+            try:
+                data = folder.read(name, MAX_CONTROL)
+                document, line = open_control(keys, "confirmation", name, "maintainer", data)
+                with decoding("it"):
+                    if not name.startswith(f"confirmed/{document['slot']}-"):
+                        raise Damage("it is about something else than its name says")
+                    mine = name, hashlib.sha256(data).hexdigest()
+                    said.append((line["revoked"] is None, mine, set(document["objects"].items())))
+            except Damage as error:
+                self.damaged[name] = str(error)
+        confirmed: set[tuple[str, str]] = set()
+        for _ in said:  # each may itself need one of the others
+            confirmed.update(*(objects for counts, mine, objects in said if counts or mine in confirmed))
+        return confirmed
 
     def _judge(self, forgotten: set[str], decisions: list[tuple[int, set[str], set[str]]]) -> None:
         """Section "Readers": which backups are hidden, and why."""
@@ -944,7 +971,7 @@ class Store:
             if sealed:
                 body = self._box(box, sealed)
                 (size,) = struct.unpack_from("<I", body)
-                if size > MAX_BOX:
+                if size > min(MAX_BOX, 8 * len(body) + 65536):
                     raise Damage("it is larger than the format allows")
                 self._section(kind, decompress("zstd", body[4:], size))
 
@@ -958,7 +985,7 @@ class Store:
         inside, at = numbers(section, at, blobs)
         offsets, at = numbers(section, at, blobs)
         lengths, at = numbers(section, at, blobs)
-        if sum(per_pack) != segments or at != len(section) or max(inside, default=-1) >= segments:
+        if sum(per_pack) != segments or at != len(section) or max(inside, default=-1) >= segments or 0 in lengths:
             raise Damage("a section of it contradicts itself")
         base, done = len(places.segment_pack), 0
         for name, count in zip(names, per_pack):
@@ -1140,7 +1167,7 @@ def decode_page(data: bytes) -> list[Entry]:
     counts = rows + 48 * count
     ids, at = counts + count, len(data) - facts_size
     total = 32 * sum(byte & 15 for byte in data[counts:ids])
-    if kind != b"\x50\0" or zero or len(names) != count or ids + total != at:
+    if kind != b"\x50\0" or zero or len(names) != count or count > 65536 or ids + total != at:
         raise Damage("a directory page contradicts itself")
     facts: list[list[tuple[int, bytes]]] = [[] for _ in names]
     while at < len(data):
@@ -1288,7 +1315,9 @@ class Restore:
         self.single = len(commit.paths) == 1
         self.root, self.unmade = os.geteuid() == 0, False
         self.problems = self.warnings = self.files = self.bytes = 0
-        self.links: dict[bytes, bytes] = {}  # group of names: where the first one is, below the target
+        self.links: dict[
+            tuple[bytes, int] | None, bytes
+        ] = {}  # group of names: where the first one is, below the target
         os.makedirs(options.target, mode=0o700, exist_ok=True)
         if os.listdir(options.target):
             raise Stop(f"{options.target} is not empty: give a new folder", 2)
@@ -1341,14 +1370,15 @@ class Restore:
         if stat.S_ISDIR(entry.mode):
             levels.append(Level(enter(fd, [name] if name else [], make=True), place, path, entry))
             return
-        group = entry.fact(LINK_GROUP) if entry.flags & HARD_LINK else None
-        if group in self.links and self._link(fd, name, self.links[group], path):
+        fact = entry.fact(LINK_GROUP) if entry.flags & HARD_LINK else None
+        group = None if fact is None else (fact, stat.S_IFMT(entry.mode))
+        if group and group in self.links and self._link(fd, name, self.links[group], path):
             pass
         elif stat.S_ISREG(entry.mode):
             self._file(fd, name, entry, path)
         else:
             self._node(fd, name, entry, path)
-        if group is not None:
+        if group:
             self.links.setdefault(group, place)
         self.files += 1
 

@@ -59,10 +59,10 @@ class Golden:
         return backup.id
 
     @contextmanager
-    def open(self, **options: Any) -> Iterator[Freezer]:
-        """The repository, by its first password."""
-        options = {"reserve": 0, **options}
-        with Freezer(f"local:{self.repository}", password=self.passwords[0], engine_options=options) as freezer:
+    def open(self, password: str | None = None, **options: Any) -> Iterator[Freezer]:
+        """The repository, by its first password or by another."""
+        known, options = password or self.passwords[0], {"reserve": 0, **options}
+        with Freezer(f"local:{self.repository}", password=known, engine_options=options) as freezer:
             yield freezer
 
     def age(self) -> None:
@@ -105,15 +105,20 @@ def compressors(golden: Golden) -> None:
 
 
 def keys(golden: Golden) -> None:
-    """Two epochs and six slots: a recovery key, a password that was changed, a key that was removed, two roles."""
+    """Two epochs: a recovery key, a changed password, roles; a maintainer who was removed, and had forgotten one."""
     golden.source.mkdir()
     (golden.source / "first").write_bytes(b"of the first epoch\n" * 100)
     settle(golden.source)
+    forgotten = golden.back_up()
     golden.back_up()
     ring = open_repository(golden.storage, lambda: PASSWORD)
-    for password, role in (("a reader", Role.READER), ("a writer", Role.WRITER), ("removed", Role.READER)):
-        add_slot(golden.storage, ring, password=password, label=password, roles={role}, hosts=["golden"], kdf=COSTS)
+    owner = set(Role)
+    for password, roles in (("a reader", {Role.READER}), ("a writer", {Role.WRITER}), ("removed", owner)):
+        add_slot(golden.storage, ring, password=password, label=password, roles=roles, hosts=["golden"], kdf=COSTS)
         ring = reload(golden.storage, ring)
+    with golden.open(password="removed") as freezer:
+        freezer.forget(forgotten)
+    golden.backups[forgotten]["status"] = "forgotten"
     with golden.open() as freezer:
         freezer.keys.remove("removed")
         recovery = freezer.keys.recovery_key()

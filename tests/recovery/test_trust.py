@@ -140,3 +140,25 @@ def test_signatures_that_are_wrong(repository: Path, recover: Recover, monkeypat
     done = recover("list", repository, code=13)
     assert len(done.out.splitlines()) == 1
     assert "its signature is forged" in done.err
+
+
+def test_maintainers_who_were_removed(repository: Path, recover: Recover) -> None:
+    """What one has forgotten stays forgotten; what he forgets later, with a copy of his keys, does not count."""
+    first, second, third = (store(repository, PASSWORD, host="mine", second=number) for number in (1, 2, 3))
+    with Freezer(f"local:{repository}", password=PASSWORD) as freezer:
+        freezer.keys.add("second owner", label="second owner")
+    with Freezer(f"local:{repository}", password="second owner") as freezer:
+        freezer.forget(first)
+    twin = repository.with_name("twin")
+    shutil.copytree(repository, twin)
+    with Freezer(f"local:{twin}", password="second owner") as freezer:
+        freezer.forget(second)
+    with Freezer(f"local:{repository}", password=PASSWORD) as freezer:
+        freezer.keys.remove("second owner")
+    shutil.copytree(twin / "forgotten", repository / "forgotten", dirs_exist_ok=True)
+    with Freezer(f"local:{repository}", password=PASSWORD) as freezer:
+        expected = [backup.id for backup in freezer.backups()]
+    assert expected == [second, third]
+    done = recover("list", repository, code=13)
+    assert [line.split()[0] for line in done.out.splitlines()] == [backup[:12] for backup in expected]
+    assert f"damaged: forgotten/{second}" in done.err
