@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import stat
@@ -18,8 +19,9 @@ from freezer_sdk.crypto.kdf import Argon2Params, hkdf
 from freezer_sdk.engines.dedup import control, segment
 from freezer_sdk.engines.dedup.access import create_repository
 from freezer_sdk.engines.dedup.commit import Commit, encode_commit
+from freezer_sdk.engines.dedup.index import PackRows, encode_index, section_of
 from freezer_sdk.engines.dedup.keyring import KeyRing
-from freezer_sdk.engines.dedup.layout import Kind, backup_name, pack_name
+from freezer_sdk.engines.dedup.layout import Kind, backup_name, index_name, pack_name
 from freezer_sdk.engines.dedup.pack import OpenPack
 from freezer_sdk.engines.dedup.page import Content
 from freezer_sdk.engines.dedup.tree import Owners
@@ -86,6 +88,7 @@ class Forge:
     def __init__(self, storage: Storage, *, password: str | None = None) -> None:
         self.storage = storage
         self.keys = create_repository(storage, password=password, kdf=CHEAP)
+        self._packs: list[PackRows] = []
         self._hash_keys = {Kind.DATA: self.keys.data_hash_key(), Kind.META: self.keys.meta_hash_key()}
 
     def id(self, kind: Kind, data: bytes) -> bytes:
@@ -109,7 +112,8 @@ class Forge:
             header, target = pack.reserve(len(plain), ids, lengths)
             segment.seal(plain, header, pack.key, self.keys.repository_id, target)
         digest, parts = pack.finish(self.keys)
-        self.storage.put(pack_name(kind, digest), parts)
+        size = self.storage.put(pack_name(kind, digest), parts).size
+        self._packs.append(PackRows(kind, digest, size, pack.rows, self.keys.slot_id))
 
     def store(self, *blobs: bytes, kind: Kind = Kind.META) -> bytes:
         """Stores blobs in a segment each; gives their joined ids."""
@@ -147,8 +151,21 @@ class Forge:
         """
         return self.commit_document(self.document(root) | changes)
 
+    def index(self) -> None:
+        """Stores an index of the packs that were made since the last one."""
+        sections = [
+            section_of(kind, packs, signer=self.keys.slot_id)
+            for kind in Kind
+            if (packs := [pack for pack in self._packs if pack.kind is kind])
+        ]
+        self._packs = []
+        if sections:
+            data = encode_index(self.keys, sections, ZSTD)
+            self.storage.put(index_name(hashlib.sha256(data).digest()), [data])
+
     def commit_document(self, document: Mapping[str, Any]) -> str:
         """Stores any document as a commit."""
+        self.index()
         name = backup_name(datetime.fromisoformat(document["time"]), document["id"])
         self.storage.put(name, [control.seal(self.keys, "backup", name, document, secrecy="data")])
         return str(document["id"])

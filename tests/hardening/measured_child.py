@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from freezer_sdk import Freezer, FreezerError
+from freezer_sdk import Freezer, FreezerError, PluginError
 
 ADDRESS_SPACE = 4 << 30
 
@@ -53,12 +53,32 @@ def verify_all(freezer: Freezer) -> str:
     return f"{len(freezer.verify(read_data=True).problems)} problems"
 
 
+def find_all(freezer: Freezer) -> str:
+    return f"{sum(1 for _found in freezer.find('**/nowhere/*.txt'))} found"
+
+
+def check_all(freezer: Freezer) -> str:
+    return f"{len(freezer.maintenance.check(read_data=True).findings)} findings"
+
+
+def prune_all(freezer: Freezer) -> str:
+    return f"{freezer.maintenance.prune(dry_run=True).backups} backups"
+
+
+def repair_all(freezer: Freezer) -> str:
+    return f"{len(freezer.maintenance.plan_repair(read_data=True).steps)} steps"
+
+
 OPERATIONS: dict[str, Callable[[Freezer], str]] = {
     "backups": show_all,
     "entries": list_all,
     "restore": restore_all,
     "read": read_all,
     "verify": verify_all,
+    "find": find_all,
+    "check": check_all,
+    "prune": prune_all,
+    "repair": repair_all,
 }
 
 
@@ -70,6 +90,8 @@ def main() -> None:
         try:
             with Freezer(f"local:{sys.argv[1]}", engine_options={"threads": 2}) as freezer:
                 outcomes[name] = OPERATIONS[name](freezer)
+        except PluginError:
+            raise  # what a boundary makes of errors that nobody expected
         except FreezerError as error:
             outcomes[name] = f"{type(error).__name__}: {error}"
         seconds[name] = round(time.monotonic() - started, 2)
