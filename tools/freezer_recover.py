@@ -108,7 +108,7 @@ def say(text: str) -> None:
 
 def show(name: object) -> str:
     """A name or text, safe to print: whatever could command a terminal is escaped."""
-    text = os.fsdecode(name) if isinstance(name, bytes) else str(name)
+    text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name)
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
@@ -1517,6 +1517,7 @@ class Restore:
 def command_list(catalog: Catalog, store: Callable[[], Store], options: argparse.Namespace) -> int:
     """Which backups there are."""
     del store
+    say(f"{'ID':<14}{'TIME (UTC)':<21}{'STATE':<11}{'HOST':<14}{'NAME':<14}PATHS")
     for commit in catalog.visible(options.forgotten):
         texts = (commit.id[:12], commit.time[:19], commit.state, commit.host, commit.document["name"])
         columns = "  ".join(f"{show(text):<{width}}" for text, width in zip(texts, (12, 19, 9, 12, 12)))

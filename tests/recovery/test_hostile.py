@@ -265,7 +265,8 @@ def test_a_large_dictionary_is_refused(tool: ModuleType) -> None:
 def test_names_do_not_command_the_terminal(tool: ModuleType) -> None:
     shown = tool.show(b"\x1b[2Jred\r\n\x9b\xff" + "\u202ex".encode())
     assert shown.isprintable()
-    assert tool.show("plain ü 日本".encode()) == "plain ü 日本"
+    assert tool.show("plain ü 日本".encode() + b"\xff") == "plain ü 日本\\xff"
+    assert tool.show("\ud800\x1b") == "\\ud800\\x1b"
 
 
 def test_a_name_counts_once(tool: ModuleType, pages: Pages) -> None:
