@@ -23,6 +23,7 @@ from tcp_proxy import TcpProxy
 from freezer_sdk.errors import (
     AccessDenied,
     CapabilityMissing,
+    ChecksumMismatch,
     ConfigurationError,
     FreezerError,
     InvalidName,
@@ -392,6 +393,21 @@ class TestBusyServers:
             with pytest.raises(StorageUnavailable):
                 storage.delete_many(["x"])
             busy.answer = lambda method, target: None
+            assert names(storage) == ["x"]
+
+    def test_content_that_changed_on_its_way_there(self, env, prefix, busy):
+        """Found out by the server, or by its checksum of what it has."""
+        with S3Storage(**options(env, BUCKET, prefix, endpoint=busy.url)) as storage:
+            storage.put("x", [b"content"])
+            other = {"ETag": f'"{hashlib.md5(b"other", usedforsecurity=False).hexdigest()}"'}
+            for answer in (error_answer(400, "BadDigest"), (200, other, b"")):
+                busy.answer = lambda method, target, answer=answer: answer if method == "PUT" else None
+                with pytest.raises(ChecksumMismatch):
+                    storage.put("x", [CONTENT])
+                with storage.upload("y") as upload, pytest.raises(ChecksumMismatch):
+                    upload.write(bytes(17 << 20))  # more than a part
+            busy.answer = lambda method, target: None
+            assert storage.get("x") == b"content"
             assert names(storage) == ["x"]
 
     def test_other_bytes_than_those_that_were_asked_for(self, env, prefix, busy):

@@ -8,6 +8,7 @@ from freezer_sdk.testing.storage_suite import StorageSuite
 
 
 class TestMemory(StorageSuite):
+    many = 10_001
     make_storage = MemoryStorage
 
 
