@@ -322,7 +322,7 @@ class Repository:
         return {backup: self._of_one_id(same) for backup, same in found.items()}
 
     def _of_one_id(self, same: list[tuple[bytes, dict[str, Any]]]) -> dict[str, Any]:
-        """Of several commits with one id those of trusted slots count, if there are any."""
+        """Of several commits with one id those of trusted slots count, if there are any; it knows no clock."""
         counting = [commit for signer, commit in same if len(same) == 1 or self._trusted(signer)]
         need(len(counting or same) == 1, "backups that cannot be told apart")
         return counting[0] if counting else same[0][1]

@@ -147,6 +147,7 @@ def plant(storage: MemoryStorage, name: str, source: Path, backup_id: str, monke
     identity = backup._identity
     with monkeypatch.context() as patch, opened(storage, name) as forger:
         patch.setattr(backup, "_identity", lambda options: (backup_id, identity(options)[1]))
+        patch.setattr(Catalog, "refuse_stolen", lambda self, name: None)
         forger.backup(source, host="h")
 
 

@@ -20,25 +20,27 @@ from dedup.holders import CHEAP, CLIENT, content, join, made, opened, opens, ser
 from dedup.two import settle
 from dedup.upkeep.world import GRACE, Clocked
 
+from freezer_sdk import RetentionPolicy
 from freezer_sdk.compressors.zstd import ZstdCompressor
 from freezer_sdk.crypto import hpke
 from freezer_sdk.crypto.hashing import blob_id
 from freezer_sdk.crypto.kdf import Argon2Params
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.dedup import config as configs
-from freezer_sdk.engines.dedup import control, protocol, records, slots, writer
+from freezer_sdk.engines.dedup import control, protocol, records, session, slots, writer
 from freezer_sdk.engines.dedup.access import open_repository
 from freezer_sdk.engines.dedup.adopt import read_pack
 from freezer_sdk.engines.dedup.backup import BackupRun
+from freezer_sdk.engines.dedup.catalog import Catalog
 from freezer_sdk.engines.dedup.config import OWNER, encode_config
 from freezer_sdk.engines.dedup.index import BlobIndex, PackRows, encode_index, section_of
 from freezer_sdk.engines.dedup.keyholders import reconfigure
-from freezer_sdk.engines.dedup.keyring import Role
+from freezer_sdk.engines.dedup.keyring import KeyRing, Role
 from freezer_sdk.engines.dedup.layout import Kind, index_name
 from freezer_sdk.engines.dedup.pack import SegmentRow
 from freezer_sdk.engines.dedup.slots import Kdf, SlotObject, store_slot, wrap
 from freezer_sdk.engines.dedup.writer import BlobWriter
-from freezer_sdk.errors import AccessDenied, IntegrityError, WrongPassword
+from freezer_sdk.errors import AccessDenied, IntegrityError, RepositoryError, WrongPassword
 from freezer_sdk.model import Buffer
 from freezer_sdk.storages.base import ObjectInfo
 from freezer_sdk.storages.memory import MemoryStorage
@@ -73,6 +75,7 @@ class World:
         settle()
         self.ids = [self._backup("victim"), self._backup("owner")]
         self.ids = [*self.ids, self._backup("victim")]
+        self.hosts = ["victim", "owner", "victim"]
         self.before = {info.name: self.storage.get(info.name) for info in self.storage.list()}
 
     def _backup(self, who: str) -> str:
@@ -241,18 +244,49 @@ def test_backups_under_the_name_of_another_host(world: World, monkeypatch: pytes
             evil.backup(world.source, host="victim", name="n")
 
 
-def test_a_backup_under_the_id_of_another(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("whose", [1, 2])
+def test_a_backup_under_the_id_of_another(world: World, whose: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of somebody who is trusted, and of somebody who is not; dated before all others, and after them."""
+    taken = world.ids[whose]
+    for time in (datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)):
+        with monkeypatch.context() as patch:
+            patch.setattr(Catalog, "refuse_stolen", lambda self, name: None)
+            steal(world, taken, time, patch)
+    for stamp in ("19700101T000000.001Z", "99991231T235959.999Z"):
+        world.attack.put(f"backups/{stamp}-{taken}", [os.urandom(500)])
+    with opened(world.storage, "owner") as owner:  # by rule only the attacker's could be forgotten, and so the other's
+        plan = owner.retention.plan(RetentionPolicy(keep_last=1))
+        assert [backup.host for backup in (*plan.kept, *plan.forgotten) if backup.id == taken] == [world.hosts[whose]]
+
+
+def steal(world: World, backup: str, time: datetime, patch: pytest.MonkeyPatch) -> None:
+    """A backup by the attacker under this id."""
     from freezer_sdk.engines.dedup import backup as module
 
     spoilt = world.source.parent / "spoilt"
-    spoilt.mkdir()
-    (spoilt / "f0").write_bytes(b"not what the owner had")
-    owners = world.ids[1]
-    with monkeypatch.context() as patch, opened(world.attack, "evil") as evil:
-        patch.setattr(module, "_identity", lambda options: (owners, datetime(1970, 1, 1, tzinfo=UTC)))
+    spoilt.mkdir(exist_ok=True)
+    (spoilt / "f0").write_bytes(b"not what was there")
+    patch.setattr(module, "_identity", lambda options: (backup, time))
+    with opened(world.attack, "evil") as evil:
         evil.backup(spoilt, host="evil", name="n")
-    for stamp in ("19700101T000000.001Z", "99991231T235959.999Z"):
-        world.attack.put(f"backups/{stamp}-{owners}", [os.urandom(500)])
+
+
+def test_the_id_of_a_backup_that_is_being_made(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease tells it to all writers. Who comes second is told; nothing else happens."""
+    seal = session.control.seal
+
+    def race(keys: KeyRing, kind: str, name: str, document: object, **options: object) -> bytes:
+        if kind == "backup" and keys.slot_id != world.evil.slot_id:
+            with monkeypatch.context() as patch:
+                steal(world, name.rpartition("-")[2], datetime(1970, 1, 1, tzinfo=UTC), patch)
+        return seal(keys, kind, name, document, **options)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session.control, "seal", race)
+        with opened(world.storage, "victim") as victim, pytest.raises(RepositoryError, match="under the id of this"):
+            victim.backup(world.source, host="victim", name="n")
+        with opened(world.storage, "owner") as owner:  # the attacker's gives way to whom maintainers trust
+            world.ids.append(owner.backup(world.source, host="owner", name="n").id)
 
 
 def test_index_rows_that_point_anywhere(world: World) -> None:

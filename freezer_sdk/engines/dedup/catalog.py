@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from freezer_sdk.engines.dedup import control, documents, protocol
@@ -194,16 +194,31 @@ class Catalog:
                 found.forged.append(Forged(item, commit, why))
             else:
                 opened.append((item, commit))
-        vouched = any(self._keys.vouches_for(commit.signer) for _item, commit in opened)
-        for item, commit in opened:
-            if vouched and not self._keys.vouches_for(commit.signer):
-                why = f"signed by the slot {commit.signer.hex()} under the id of a backup of a trusted slot"
-                found.forged.append(Forged(item, commit, why))
-            else:
-                found.counting[item.name] = commit
-        if vouched:  # the backup of this id is whole: another object of the id was put there by somebody else
-            found.damaged.clear()
+        if len(same) > 1:
+            opened = self._owners(opened, found)
+        found.counting = {item.name: commit for item, commit in opened}
         return found
+
+    def _owners(self, opened: list[tuple[Listed, Commit]], found: Judged) -> list[tuple[Listed, Commit]]:
+        """Of several commits of one id those that have it: of trusted slots, else what was stored first.
+
+        Two that no clock tells apart both have it.
+        """
+        vouched = [(item, commit) for item, commit in opened if self._keys.vouches_for(commit.signer)]
+        if vouched:
+            kept, why = vouched, "under the id of a backup of a trusted slot"
+            found.damaged.clear()  # the backup is whole: another object of the id was put there by somebody else
+        else:
+            times = [item.modified for item, _ in opened] + [item.modified for item, _ in found.damaged]
+            first = min(times, default=datetime.max.replace(tzinfo=UTC)) + self._storage.capabilities.clock_resolution
+            kept, why = [each for each in opened if each[0].modified <= first], "under the id of an earlier backup"
+            found.damaged = [each for each in found.damaged if each[0].modified <= first]
+        found.forged += [
+            Forged(item, commit, f"signed by the slot {commit.signer.hex()} {why}")
+            for item, commit in opened
+            if (item, commit) not in kept
+        ]
+        return kept
 
     def forged(self) -> list[Forged]:
         """Commits that do not count because their signer had no right to make them.
@@ -222,11 +237,7 @@ class Catalog:
             BackupNotFound, IntegrityError, AccessDenied, StorageError.
         """
         found = self.judge([item for item in self.listed() if item.id == backup_id])
-        if len(found.counting) > 1:
-            raise IntegrityError(
-                f"several backups have the id {backup_id}: {', '.join(found.counting)}",
-                hint="whoever signed one of them took the id of the other; a maintainer can trust one of the writers",
-            )
+        _refuse_several(backup_id, found)
         for commit in found.counting.values():
             return commit
         for _item, error in found.damaged:
@@ -236,6 +247,46 @@ class Catalog:
         if found.void:
             raise BackupNotFound(f"backup {backup_id} does not count: its writer was away for too long")
         raise BackupNotFound(f"there is no backup {backup_id}", hint="freezer backup list shows what there is")
+
+    def refuse_ambiguous(self, ids: Collection[str]) -> None:
+        """Refuses ids that several backups have: what is decided about one would hold for the other.
+
+        Raises:
+            IntegrityError: names them; AccessDenied, StorageError.
+        """
+        for backup_id, same in _by_id([item for item in self.listed() if item.id in ids]).items():
+            if len(same) > 1:
+                _refuse_several(backup_id, self.judge(same))
+
+    def refuse_stolen(self, name: str) -> None:
+        """Refuses to go on when somebody else had the id of our commit before us: nobody would see ours.
+
+        Args:
+            name: of the commit object that was just stored.
+
+        Raises:
+            RepositoryError, StorageError.
+        """
+        items = [item for info in self._storage.list(BACKUPS) if (item := _listed(info)) is not None]
+        ours = next((item for item in items if item.name == name), None)
+        if ours is None:
+            return
+        limit = ours.modified + self._storage.capabilities.clock_resolution
+        others = [item for item in items if item.id == ours.id and item != ours and item.modified <= limit]
+        if others:
+            raise RepositoryError(
+                f"somebody has stored {others[0].name} under the id of this backup, which so does not count",
+                hint="run the backup again; freezer repository check says whose key it was",
+            )
+
+
+def _refuse_several(backup_id: str, found: Judged) -> None:
+    if len(found.counting) > 1:
+        said = (f"{name} of the host {commit.backup.host!r}" for name, commit in found.counting.items())
+        raise IntegrityError(
+            f"several backups have the id {backup_id}: {', '.join(said)}",
+            hint="somebody took the id of another's backup at the moment when it was made; remove that object",
+        )
 
 
 def _by_id(items: Sequence[Listed]) -> dict[str, list[Listed]]:

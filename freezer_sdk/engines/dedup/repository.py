@@ -278,6 +278,7 @@ class DedupRepository:
 
         Raises:
             BackupNotFound, AccessDenied, StorageError.
+            IntegrityError: two backups have one id.
             PolicyRefusal: one is held.
         """
         if Role.MAINTAINER not in self._keys.roles:
@@ -287,6 +288,7 @@ class DedupRepository:
         for backup in ids:
             if backup not in listed:
                 raise BackupNotFound(f"there is no backup {backup}", hint="freezer backup list shows what there is")
+        self._catalog.refuse_ambiguous(ids)
         refuse_held(self._storage, self._keys, ids, now=min(self._storage.now(), datetime.now(UTC)))
         for backup in ids:
             protocol.write_tombstone(self._storage, self._keys, backup)

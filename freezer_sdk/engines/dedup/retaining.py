@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -64,6 +65,7 @@ class Retaining:
 
         Raises:
             BackupNotFound, AccessDenied, StorageError.
+            IntegrityError: two backups have one id.
             PolicyRefusal: one is held.
         """
         self._keys.require_role(Role.MAINTAINER)
@@ -72,6 +74,7 @@ class Retaining:
         for backup in backups:
             if backup not in present:
                 raise BackupNotFound(f"there is no backup {backup}", hint="freezer backup list shows what there is")
+        self._catalog.refuse_ambiguous(backups.keys())
         holds.refuse_held(self._storage, self._keys, backups, now=self._now())
         self._note_times(present)
         for backup, reason in backups.items():
@@ -145,8 +148,11 @@ class Retaining:
     # -- helpers -------------------------------------------------------------------------------------------
 
     def _commits(self) -> tuple[list[Commit], list[Listed]]:
+        """Those of which an id tells which one is meant, and those that cannot be read."""
         damaged: list[Listed] = []
-        return list(self._catalog.visible(damaged)), damaged
+        visible = list(self._catalog.visible(damaged))
+        times = Counter(commit.backup.id for commit in visible)
+        return [commit for commit in visible if times[commit.backup.id] == 1], damaged
 
     def _now(self) -> datetime:
         """The earlier of two clocks: one that runs ahead makes nothing old."""

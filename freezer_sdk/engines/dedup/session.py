@@ -220,6 +220,7 @@ class WriteSession:
 
         Raises:
             ObjectExists: another run has stored a backup of the same given id.
+            RepositoryError: somebody else has taken its id.
             LeaseLost, StorageError, Cancelled.
         """
         lease, storage = self._lease, self._storage
@@ -231,6 +232,8 @@ class WriteSession:
             storage.put(self._name, [data], if_absent=self._given and storage.capabilities.conditional_put)
             storage.flush()
             lease.confirm(commit.generation)
+            if not self._keys.vouches_for(self._keys.slot_id):  # whose backups give way to others of the same id
+                self.catalog.refuse_stolen(self._name)
             lease.check()
         except LeaseLost:
             if not self._given:  # a tombstone would keep copies of the same backup out
