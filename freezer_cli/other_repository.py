@@ -39,20 +39,42 @@ class OtherSettings(Settings):
             raise ConfigurationError(f"profile {self.source!r} names no storage")
         return (profile,)
 
+    @property
+    def place(self) -> Settings:
+        """The settings of its one storage.
+
+        Raises:
+            ConfigurationError: the profile names several.
+        """
+        if len(self.places) > 1:
+            message = f"profile {self.source!r} has {len(self.places)} storages, and the source is one"
+            raise ConfigurationError(message, hint="give the URL of one of them, or a profile with one storage")
+        return self.places[0]
+
     def password(self, *, twice: bool = False, prompt: str = "Source repository password: ") -> Asker:
         """What asks for the password when it is needed."""
         return Asker(self.password_source, twice=twice, prompt=prompt)
 
 
-def add_other_repository(parser: argparse.ArgumentParser, flag: str, *, title: str, required: bool = False) -> None:
+def add_other_repository(
+    parser: argparse.ArgumentParser, flag: str, *, title: str, required: bool = False, several: bool = False
+) -> None:
     """Adds ``flag`` and the options that go with it.
 
     Args:
         flag: ``--from``, or another option that names the second repository.
         title: what the repository is for.
+        several: the option may be repeated; then :func:`other_connections` gives all.
     """
     group = parser.add_argument_group("the source")
-    group.add_argument(flag, metavar="SOURCE", dest="source", required=required, help=f"{title}: a URL, or a profile")
+    group.add_argument(
+        flag,
+        metavar="SOURCE",
+        dest="source",
+        required=required,
+        action="append" if several else "store",
+        help=f"{title}: a URL, or a profile{' (repeatable)' if several else ''}",
+    )
     group.add_argument(
         "--from-storage-option",
         metavar="NAME=VALUE",
@@ -82,6 +104,16 @@ def other_connection(settings: Settings, parsed_args: argparse.Namespace) -> dic
     options.engine = None
     other = OtherSettings(options, _environment(settings.environ), source)
     return {**connection_of(other), "limits": settings.limits}  # the bandwidth is that of the run
+
+
+def other_connections(settings: Settings, parsed_args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The same for several; a password that is given is that of all of them, but for those of profiles.
+
+    Raises:
+        ConfigurationError: no such profile, or wrong options.
+    """
+    each = [argparse.Namespace(**{**vars(parsed_args), "source": source}) for source in parsed_args.source or ()]
+    return [other_connection(settings, one) for one in each]
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from freezer_cli.base import Column, ResultCommand, Row, columns_of
 from freezer_cli.check import affected_document, affected_lines
 from freezer_cli.documents import Document, path_fields, plain
 from freezer_cli.operation import INTEGRITY, running
-from freezer_cli.other_repository import add_other_repository, other_connection
+from freezer_cli.other_repository import add_other_repository, other_connections
 from freezer_cli.priority import add_priority_options, apply_priority
 from freezer_cli.repository_command import RepositoryCommand
 from freezer_cli.text import counted, human_duration, human_size, is_terminal, printable
@@ -65,7 +65,8 @@ class RepairRepository(RepositoryCommand, ResultCommand):
             action="store_true",
             help="forget backups whose own record cannot be read any more; nothing can be restored from those",
         )
-        add_other_repository(parser, "--from", title="another repository to fetch from what is lost here")
+        title = "another repository to fetch from what is lost here"
+        add_other_repository(parser, "--from", title=title, several=True)
         parser.add_argument("--json-events", action="store_true", help="print one JSON object a line, for wrappers")
         add_priority_options(parser)
         return parser
@@ -73,7 +74,7 @@ class RepairRepository(RepositoryCommand, ResultCommand):
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[Any], Any]:
         """Plans, asks, and repairs."""
         apply_priority(parsed_args.nice, parsed_args.ionice)
-        sources = [self.open_as(other_connection(self.settings, parsed_args))] if parsed_args.source else []
+        sources = [self.open_as(each) for each in other_connections(self.settings, parsed_args)]
         freezer = self.open(parsed_args)
         found: RepairPlan | RepairResult | None = None
         if not parsed_args.yes:

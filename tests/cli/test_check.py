@@ -116,7 +116,10 @@ def test_what_is_lost_comes_from_another_repository(filled: Cli, packs: list[Pat
     filled.inside("backup", "copy", "--storage", other, "--from", here)
     for pack in packs:
         flip(pack)
-    document = filled.inside("repository", "repair", "--read-data", "--from", other, "--yes", "-f", "json").json
+    empty = f"local:{tmp_path / 'empty'}"
+    filled.inside("repository", "init", "--storage", empty, "--no-encryption")
+    repair = ("repository", "repair", "--read-data", "--from", empty, "--from", other)
+    document = filled.inside(*repair, "--yes", "-f", "json").json
     assert document["lost"] == []
     assert any(step["action"] == "fetch" and step["blobs"] for step in document["steps"])
     assert filled.inside("backup", "verify").code == 0

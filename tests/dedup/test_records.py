@@ -6,7 +6,7 @@ import secrets
 
 import pytest
 
-from freezer_sdk.engines.dedup import control, keyholders, records
+from freezer_sdk.engines.dedup import control, damage, keyholders, losses, records
 from freezer_sdk.engines.dedup.access import open_repository
 from freezer_sdk.engines.dedup.audit import audit
 from freezer_sdk.engines.dedup.keyring import KeyRing, Role
@@ -78,3 +78,37 @@ def test_a_record_that_does_not_agree_with_itself_is_passed_over(
 def test_a_kind_is_a_short_word(storage: MemoryStorage, keys: KeyRing, kind: str) -> None:
     with pytest.raises(ConfigurationError):
         records.write_record(storage, keys, kind, {})
+
+
+def test_nobody_else_can_call_packs_damaged_or_files_lost(storage: MemoryStorage, keys: KeyRing) -> None:
+    """Who may only write could else have everything stored again, or make others believe that their files are gone."""
+    keyholders.add_slot(storage, keys, password="a client", roles={Role.WRITER, Role.READER})
+    owner, client = (open_repository(storage, lambda text=text: text) for text in ("correct horse", "a client"))
+    pack, backup = secrets.token_bytes(32), secrets.token_hex(16)
+    facts = {
+        damage.KIND: {"packs": [pack.hex()], "whole": []},
+        losses.KIND: {"backups": [{"backup": backup, "paths": [], "more": 7}], "blobs": ""},
+    }
+    for kind, said in facts.items():
+        name = f"{records.PREFIX}{kind}/20260102T030405.678Z-{secrets.token_hex(16)}"
+        document = {"created": "2026-01-02T03:04:05.678000+00:00", "facts": said}
+        storage.put(name, [control.seal(client, records.KIND, name, document, secrecy="index")])
+    assert damage.damaged_packs(storage, owner) == frozenset()
+    assert losses.read_losses(storage, owner) == losses.NONE
+    damage.note_damaged(storage, owner, [pack])
+    losses.write_losses(storage, owner, losses.Losses({backup: losses.Loss((b"/etc/\xff",), 2)}, frozenset([pack])))
+    assert damage.damaged_packs(storage, client) == {pack}
+    assert losses.read_losses(storage, client).backups == {backup: losses.Loss((b"/etc/\xff",), 2)}
+
+
+def test_damage_is_known_as_long_as_it_lasts(storage: MemoryStorage, keys: KeyRing) -> None:
+    first, second = secrets.token_bytes(32), secrets.token_bytes(32)
+    kept = FaultyStorage(storage, Fault(nothing, when="instead", times=None, methods={"delete"}))
+    assert damage.note_damaged(kept, keys, [first])
+    assert damage.note_damaged(kept, keys, [second])
+    assert not damage.note_damaged(kept, keys, [first, second])
+    assert damage.note_damaged(kept, keys, [], [first])
+    assert damage.damaged_packs(storage, keys) == {second}, "an older record that stays must not bring it back"
+    assert damage.note_damaged(storage, keys, [first], [second])
+    assert damage.damaged_packs(storage, keys) == {first}
+    assert len(list(storage.list(records.PREFIX))) == 1

@@ -9,6 +9,7 @@ from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.index import BlobIndex, Place
 from freezer_sdk.engines.dedup.layout import Kind
 from freezer_sdk.engines.dedup.reader import BlobReader
+from freezer_sdk.engines.dedup.segment import OpenSegment
 from freezer_sdk.engines.dedup.structure import Blob, Places, Unreadable
 from freezer_sdk.engines.dedup.upkeep.survey import Survey
 from freezer_sdk.errors import IntegrityError, RepositoryError, StorageError
@@ -42,6 +43,7 @@ class Remains:
 
     def __init__(self, survey: Survey) -> None:
         self._reader = survey.reader
+        self._opened: tuple[tuple[bytes, int], OpenSegment] | None = None  # blobs are asked for in their order
         self._places: dict[Blob, Place] = {
             (damage.kind, blob): place for damage in survey.damaged.values() for blob, place in damage.good.items()
         }
@@ -59,10 +61,20 @@ class Remains:
     def get(self, kind: Kind, blob: bytes) -> bytes | None:
         """A blob; ``None``: it cannot be had."""
         place = self._places.get((kind, blob))
-        return None if place is None else _checked(self._reader, kind, blob, place)
+        if place is None:
+            return None
+        where = place.pack, place.offset
+        try:
+            if self._opened is None or self._opened[0] != where:
+                self._opened = where, self._reader.segment(place)
+            data = self._opened[1].blob(place.start, place.length)
+            self._reader.check(kind, blob, data, place)
+        except IntegrityError:
+            return None
+        return data
 
     def ordered(self, blobs: Sequence[Blob]) -> Iterator[Blob]:
-        """A segment is read once, as long as few are damaged at once."""
+        """A segment is read once."""
         return iter(sorted(blobs, key=self._places.__getitem__))
 
 
@@ -71,8 +83,7 @@ class Elsewhere:
 
     def __init__(self, handle: Handle) -> None:
         self.title = handle.storage.location
-        self._reader = BlobReader(handle, BlobIndex())
-        self._gone = False
+        self._reader = BlobReader(handle, BlobIndex(trusts=handle.keys.trusts))
 
     def size(self, kind: Kind, blob: bytes) -> int | None:
         """Of a blob; ``None``: it is not there."""
@@ -98,15 +109,6 @@ class Elsewhere:
             return self._reader.index.find(kind, blob) or self._reader.search(kind, blob)
         except (RepositoryError, StorageError):
             return None
-
-
-def _checked(reader: BlobReader, kind: Kind, blob: bytes, place: Place) -> bytes | None:
-    try:
-        data = reader.segment(place).blob(place.start, place.length)
-        reader.check(kind, blob, data, place)
-    except IntegrityError:
-        return None
-    return data
 
 
 class Mended(Places):
