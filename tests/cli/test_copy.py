@@ -150,6 +150,12 @@ def test_usage_errors(filled: Cli, target: str, tmp_path: Path) -> None:
     missing = f"local:{tmp_path / 'missing'}"
     filled("backup", "copy", "--storage", target, "--from", missing, code=10)
     filled("backup", "copy", "--storage", missing, "--from", source_of(filled), code=10)
+    config = tmp_path / "several.toml"
+    config.write_text(f'[profiles.both]\nstorage = ["{missing}", "{target}"]\n')
+    several = filled(
+        "backup", "copy", "--storage", target, "--from", "both", env={"FREEZER_CONFIG": str(config)}, code=2
+    )
+    assert "profile 'both' has 2 storages" in several.err
     filled(
         "backup", "copy", "--storage", target, "--from", missing, "--from-keyring", "--from-password-file", "x", code=2
     )
