@@ -12,8 +12,9 @@ from freezer_sdk.engines.dedup.upkeep.living import Living
 from freezer_sdk.storages.base import Storage
 
 _KEPT: Final = 32
-"""Grace times for which decisions stay. They tell which packs were deleted, to those who find one in an index that was
-stored late; nobody sleeps for so long between a look at his lease and the index that he then stores."""
+"""Grace times for which decisions stay, 30 days at least. They tell which packs were deleted, to those who find one in
+an index that was stored late. Nobody sleeps for so long between a look at his lease and the index that he stores."""
+_KEPT_AT_LEAST: Final = timedelta(days=30)
 
 
 def old_leases(
@@ -95,11 +96,12 @@ def _old_sweeps(
     there or is named, and for long enough after that.
     """
     newest = max((decision.generation for decision in sweeps.decisions), default=0)
+    kept = max(_KEPT * old, _KEPT_AT_LEAST)
 
     def done(decision: protocol.Decision) -> bool:
         return (
             decision.generation < newest
-            and now - decision.stored > _KEPT * old
+            and now - decision.stored > kept
             and decision.condemned.isdisjoint(there)
             and decision.released.isdisjoint(living.listed)
         )
@@ -117,6 +119,4 @@ def _old_sweeps(
     ):
         return []
     names = [decision.name for decision in going]
-    return names + [
-        each.name for each in sweeps.announcements if each.generation < newest and now - each.stored > _KEPT * old
-    ]
+    return names + [each.name for each in sweeps.announcements if each.generation < newest and now - each.stored > kept]
