@@ -141,6 +141,7 @@ def test_the_recovery_sheet(locked: Cli) -> None:
     assert "RECOVERY KEY" in locked.inside("repository", "export-recovery", "--with-recovery-key").out
 
 
+@pytest.mark.slow
 def test_the_examples(locked: Cli, tmp_path: Path) -> None:
     """Of all commands about keys, as they are printed, but for the names of files and keys."""
     for number, name in enumerate(("old", "new", "web1.password")):
