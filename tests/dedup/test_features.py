@@ -132,3 +132,14 @@ def test_a_configuration_that_could_not_be_read_is_not_signed(storage: MemorySto
         reconfigure(storage, keys, grace=60)
     assert open_repository(storage, lambda: "owner").config.number == keys.config.number
     assert len(list(storage.list("keys/"))) == 2
+
+
+@pytest.mark.usefixtures("acme")
+def test_a_prune_announces_what_it_may_write_anew(storage: MemoryStorage, source: Path) -> None:
+    with Freezer(storage, password="owner", engine_options={"reserve": 0}) as freezer:
+        freezer.backup(source)
+    with session(storage, "owner") as freezer:
+        freezer.maintenance.prune(dry_run=True)
+        assert announced(storage)[1] == ()
+        freezer.maintenance.prune()
+    assert announced(storage)[1] == ("compression:acme",)

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from freezer_sdk.engines.base import Context
-from freezer_sdk.engines.dedup import protocol
+from freezer_sdk.engines.dedup import features, protocol
 from freezer_sdk.engines.dedup.damage import damaged_packs
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.index import PackRows
@@ -95,6 +95,9 @@ class Prune:
         for role in (Role.MAINTAINER, Role.WRITER):
             self._keys.require_role(role)
         self._keys = reload(self._storage, self._keys)  # the grace time may have been changed
+        if not self._options.dry_run:  # before anything is compressed so
+            needed = features.read_features(self._handle.settings.compression, self._handle.compressors)
+            self._keys = features.announce(self._storage, self._keys, needed)
         self._handle = replace(self._handle, keys=self._keys)
         self._keys.require("maintain")
         capabilities = self._storage.capabilities
@@ -259,7 +262,6 @@ class Prune:
             self._delete([info.name for info in going])
             self._storage.flush()
             self._removed_indexes = merge.run(self._gone)
-        self._tell("delete")
         self._delete([info.name for info in going])
         self._result = replace(
             self._result,
