@@ -76,33 +76,42 @@ class RepairRepository(RepositoryCommand, ResultCommand):
         apply_priority(parsed_args.nice, parsed_args.ionice)
         sources = [self.open_as(each) for each in other_connections(self.settings, parsed_args)]
         freezer = self.open(parsed_args)
-        found: RepairPlan | RepairResult | None = None
-        if not parsed_args.yes:
-            found = self._run(freezer, parsed_args, sources, dry=True)
-            if found.steps and self._agreed(found, parsed_args):
-                found = None
-        done = found is None
-        if found is None:
-            found = self._run(freezer, parsed_args, sources, dry=False)
+        plan = None if parsed_args.yes else self._plan(freezer, parsed_args, sources)
+        done = plan is None or bool(plan.steps and self._agreed(plan, parsed_args))
+        found: RepairPlan | RepairResult | None = plan
+        if found is None or done:
+            found = self._repair(freezer, parsed_args, sources, plan)
         self.exit_code = _exit_code(found, done=done)
         return _COLUMNS, repair_document(found, done=done)
 
-    def _run(
-        self, freezer: Freezer, parsed_args: argparse.Namespace, sources: Sequence[Freezer], *, dry: bool
-    ) -> RepairPlan | RepairResult:
-        method = freezer.maintenance.plan_repair if dry else freezer.maintenance.repair
+    def _plan(self, freezer: Freezer, parsed_args: argparse.Namespace, sources: Sequence[Freezer]) -> RepairPlan:
         with running(self, parsed_args, "repair") as how:
-            found = method(
+            plan = freezer.maintenance.plan_repair(
                 read_data=parsed_args.read_data,
                 forget_broken=parsed_args.forget_broken,
                 sources=sources,
                 events=how.listener,
                 cancel=how.cancel,
             )
-            how.finish(repair_document(found, done=not dry), _exit_code(found, done=not dry))
-        return found
+            how.finish(repair_document(plan, done=False), _exit_code(plan, done=False))
+        return plan
 
-    def _agreed(self, plan: RepairPlan | RepairResult, parsed_args: argparse.Namespace) -> bool:
+    def _repair(
+        self, freezer: Freezer, parsed_args: argparse.Namespace, sources: Sequence[Freezer], plan: RepairPlan | None
+    ) -> RepairResult:
+        with running(self, parsed_args, "repair") as how:
+            result = freezer.maintenance.repair(
+                plan=plan,
+                read_data=parsed_args.read_data,
+                forget_broken=parsed_args.forget_broken,
+                sources=sources,
+                events=how.listener,
+                cancel=how.cancel,
+            )
+            how.finish(repair_document(result, done=True), _exit_code(result, done=True))
+        return result
+
+    def _agreed(self, plan: RepairPlan, parsed_args: argparse.Namespace) -> bool:
         """Asks a person, if there is one to see the question."""
         people = parsed_args.formatter == "text" and not parsed_args.json_events
         if not (people and is_terminal(sys.stdin) and is_terminal(self.app.stdout)):

@@ -196,6 +196,7 @@ class Maintenance:
     def repair(
         self,
         *,
+        plan: RepairPlan | None = None,
         read_data: bool = False,
         forget_broken: bool = False,
         sources: Sequence[Freezer] = (),
@@ -205,6 +206,7 @@ class Maintenance:
         """Mends what can be mended, and writes down what is lost. Only adds; nothing that is whole is ever given up.
 
         Args:
+            plan: made a moment ago; what it has found damaged is looked at again, instead of every byte.
             read_data: look for damage in every byte; else where it shows, or where a check has found it.
             forget_broken: forget backups whose own record cannot be read any more.
             sources: other repositories to fetch from what is lost here, in the order in which they are asked.
@@ -215,7 +217,11 @@ class Maintenance:
             RepositoryLocked: somebody else maintains the repository.
             PluginError, AccessDenied, StorageError, RepositoryError, Cancelled: run it again.
         """
-        options = RepairOptions(read_data=read_data, forget_broken=forget_broken)
+        options = RepairOptions(
+            read_data=read_data and plan is None,
+            forget_broken=forget_broken,
+            damaged=() if plan is None else plan.damaged,
+        )
         service, others, boundary = self._service(), *self._others(sources)
         operation = self._begin("repair", events, cancel)
         operation.start(dry_run=False)

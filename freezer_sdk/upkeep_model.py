@@ -133,10 +133,12 @@ class RepairOptions:
     Attributes:
         read_data: look for damage in every byte, not only where it shows or was found before.
         forget_broken: forget backups whose own record cannot be read; nothing can ever be restored from those.
+        damaged: names of packs that are read in any case.
     """
 
     read_data: bool = False
     forget_broken: bool = False
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,11 +149,13 @@ class RepairPlan:
         steps: in the order in which they are done.
         lost: what no step brings back, by backup.
         broken: ids of backups whose own record cannot be read, and which no step brings back.
+        damaged: names of packs that are.
     """
 
     steps: tuple[RepairStep, ...] = ()
     lost: tuple[Affected, ...] = ()
     broken: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from freezer_sdk.engines.dedup import control, keyholders
 from freezer_sdk.engines.dedup.access import create_repository
 from freezer_sdk.engines.dedup.catalog import COMMIT
 from freezer_sdk.engines.dedup.keyring import Role
+from freezer_sdk.engines.dedup.layout import Kind
 from freezer_sdk.engines.dedup.upkeep.claim import Claim
 from freezer_sdk.errors import IntegrityError, PluginError
 from freezer_sdk.model import Buffer
@@ -78,6 +79,22 @@ def test_a_whole_repository_is_left_alone(storage: Clocked) -> None:
     result = repair(storage, read_data=True)
     assert (result.steps, result.lost, result.broken, result.added_bytes) == ((), (), (), 0)
     assert storage.content() == before
+
+
+def test_what_a_plan_has_read_is_not_read_again(storage: Clocked) -> None:
+    damage(storage, largest(storage), offset=1000)
+    faulty = FaultyStorage(storage)
+    with opened(faulty) as freezer:
+        plan = freezer.maintenance.plan_repair(read_data=True)
+        begin = len(faulty.calls)
+        result = freezer.maintenance.repair(plan=plan, read_data=True)
+    assert plan.damaged == (largest(storage),)
+    assert (result.steps, result.lost) == (plan.steps, plan.lost)
+    read = {call.name for call in faulty.calls[begin:] if call.method == "get" and call.name.startswith("packs/")}
+    tables = len(below(storage, "packs/"))
+    gets = [call for call in faulty.calls[begin:] if call.method == "get" and call.name.startswith("packs/")]
+    assert len(read) == tables
+    assert len([call for call in gets if call.name not in plan.damaged]) <= 2 * tables, "only the others' tables"
 
 
 def test_a_plan_writes_nothing(storage: Clocked) -> None:
@@ -347,18 +364,22 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Pristine:
 
 
 def harm(pristine: Pristine) -> dict[str, bytes]:
-    """Something of everything."""
+    """Something of everything: no index, no table of a pack, one segment and one record damaged, one copy gone."""
     objects = dict(pristine.content)
-    packs = sorted((name for name in objects if name.startswith("packs/")), key=lambda name: len(objects[name]))
-    objects[packs[-1]] = objects[packs[-1]][:-1]
-    data = bytearray(objects[packs[-2]])
-    data[500] ^= 4
-    objects[packs[-2]] = bytes(data)
-    for name in [name for name in objects if name.startswith("index/")]:
-        del objects[name]
+    old, newest = sorted(name for name in pristine.commits.values() if pristine.forgotten not in name)
+    objects[old] = objects[old][:-1] + bytes([objects[old][-1] ^ 1])
+    needed = {each for file in pristine.files if file.backup == newest[-32:] for each in file.segments}
+    segment = min((data for kind, data in needed if kind is Kind.DATA), key=len)
+    for name in [name for name in objects if name.startswith(("packs/", "index/"))]:
+        if name.startswith("index/"):
+            del objects[name]
+            continue
+        at = objects[name].find(segment)
+        data = bytearray(objects[name][:-1])
+        if at >= 0:
+            data[at + 140] ^= 4
+        objects[name] = bytes(data)
     del objects["copies/config/00000001"]
-    name = min(name for name in objects if name.startswith("backups/") and pristine.forgotten not in name)
-    objects[name] = objects[name][:-1] + bytes([objects[name][-1] ^ 1])
     return objects
 
 

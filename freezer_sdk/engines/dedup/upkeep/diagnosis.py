@@ -77,6 +77,7 @@ class Diagnosis:
             steps=tuple(self._steps(survey, options)),
             lost=tuple(affected(backup, loss) for backup, loss in self.losses.backups.items()),
             broken=tuple(item.id for item in self.broken),
+            damaged=tuple(sorted(damage.info.name for damage in survey.damaged.values())),
         )
 
     @property
@@ -145,6 +146,7 @@ def examine(survey: Survey, options: RepairOptions) -> None:
     """
     survey.load()
     suspects = damaged_packs(survey.handle.storage, survey.handle.keys)
+    suspects |= frozenset(digest_of(name) or b"" for name in options.damaged)
     read = [pack for pack in survey.packs if options.read_data or digest_of(pack[1].name) in suspects]
     survey.read_whole(read)
     names = {info.name for _kind, info in read}

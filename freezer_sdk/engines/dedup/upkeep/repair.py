@@ -77,14 +77,15 @@ class Repair:
             with Claim(self._handle.storage, keys) as claim:
                 if not survey.moved_on():
                     return self._mend(survey, diagnosis, plan, claim)
-                with self._survey() as later:  # what was seen may have been deleted since
+                with self._survey(claim) as later:  # what was seen may have been deleted since
                     examine(later, self._options)
                     diagnosis = diagnose(later, self._others)
                     return self._mend(later, diagnosis, diagnosis.plan(later, self._options), claim)
 
-    def _survey(self) -> Survey:
+    def _survey(self, claim: Claim | None = None) -> Survey:
         self._handle.keys.require_role(Role.READER)
-        return Survey(self._handle, self._context, OPERATION)
+        keep = (lambda: None) if claim is None else claim.keep
+        return Survey(self._handle, self._context, OPERATION, keep=keep)
 
     # -- steps ---------------------------------------------------------------------------------------------
 
@@ -99,7 +100,7 @@ class Repair:
             added = self._store(survey, diagnosis, claim)
         note_damaged(storage, keys, diagnosis.found, diagnosis.cleared)
         claim.keep()
-        losses, broken = self._what_is_left(survey)
+        losses, broken = self._what_is_left(survey, claim)
         write_losses(storage, keys, losses)
         if self._options.forget_broken:
             for item in diagnosis.hopeless:
@@ -111,11 +112,14 @@ class Repair:
 
     def _store(self, survey: Survey, diagnosis: Diagnosis, claim: Claim) -> int:
         """Packs, their index, and commits that rely on them; gives the bytes that were stored."""
-        for pack in (*survey.damaged, *(pack for _kind, pack in survey.inventory.missing())):
+        storage, ring = self._handle.storage, self._handle.keys
+        marks, sweeps = protocol.read_marks(storage, ring), protocol.read_sweeps(storage, ring)
+        doomed = marks.condemned.union(*(decision.condemned for decision in sweeps.decisions))
+        for pack in (*doomed, *survey.damaged, *(pack for _kind, pack in survey.inventory.missing())):
             survey.inventory.index.distrust(pack)
         settings = self._handle.settings
         needed = features.read_features(settings.compression, self._handle.compressors)
-        keys = features.announce(self._handle.storage, self._handle.keys, needed)  # before anything is so compressed
+        keys = features.announce(storage, ring, needed)  # before anything is compressed so
         refill = Refill(replace(self._handle, keys=keys), survey.reader, claim, self._context.cancel)
         try:
             refill.writer.index_also(diagnosis.orphans)
@@ -156,9 +160,9 @@ class Repair:
                 with self._refused(item.name):
                     refill.commit(item, source, root)
 
-    def _what_is_left(self, before: Survey) -> tuple[Losses, set[str]]:
+    def _what_is_left(self, before: Survey, claim: Claim) -> tuple[Losses, set[str]]:
         """What cannot be restored now that all is stored; only that is written down."""
-        with self._survey() as survey:
+        with self._survey(claim) as survey:
             survey.damaged = before.damaged
             survey.load()
             survey.walk()

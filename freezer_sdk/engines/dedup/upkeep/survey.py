@@ -61,6 +61,7 @@ class Survey:
     Args:
         handle: as :func:`refreshed` gives it.
         operation: for events.
+        keep: called often, from any thread; sees to a lease.
 
     Attributes:
         catalog, backups, inventory, reader: what there is; after :meth:`load`.
@@ -72,8 +73,10 @@ class Survey:
 
     structure: Structure
 
-    def __init__(self, handle: Handle, context: Context, operation: str) -> None:
-        self.handle, self._context, self._operation = handle, context, operation
+    def __init__(
+        self, handle: Handle, context: Context, operation: str, *, keep: Callable[[], None] = lambda: None
+    ) -> None:
+        self.handle, self._context, self._operation, self._keep = handle, context, operation, keep
         self.problems: list[Problem] = []
         self.damaged: dict[bytes, Damage] = {}
         self.read: set[bytes] = set()
@@ -98,9 +101,10 @@ class Survey:
         """Goes on unless somebody asked to stop.
 
         Raises:
-            Cancelled.
+            Cancelled, and what ``keep`` raises.
         """
         self._context.cancel.check()
+        self._keep()
 
     def load(self) -> None:
         """Lists and reads backups, indexes, and the names of packs.
