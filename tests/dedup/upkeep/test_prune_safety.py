@@ -222,3 +222,28 @@ def test_packs_that_nothing_can_read_stay(repository: Repository) -> None:
         result = prune(storage)
     assert name in storage.content()
     assert [problem.path for problem in result.problems] == [name]
+
+
+@pytest.mark.parametrize("how", ["gone", "cut short"])
+def test_a_copy_that_is_not_there_does_not_count(tmp_path: Path, how: str) -> None:
+    """The blobs of a marked pack were stored again, and the other pack is lost: the marked one is saved."""
+    storage = Clocked()
+    new_repository(storage)
+    source = write_files(tmp_path / "source", seed=1, files=4)
+    with opened(storage) as freezer:
+        first = freezer.backup(source, name="first", force_read=True)
+        packs = {name for name in storage.content() if name.startswith(("packs/", "meta/"))}
+        protocol.write_mark(storage, keys_of(storage), [digest for name in packs if (digest := digest_of(name))])
+        second = freezer.backup(source, name="second", force_read=True)
+        again = {name for name in storage.content() if name.startswith(("packs/", "meta/"))} - packs
+        assert len(again) == len(packs)
+        for name in again:
+            data = storage.get(name)
+            storage.delete(name)
+            if how == "cut short":
+                storage.put(name, [data[: len(data) // 2]])
+        for _ in range(3):
+            storage.pass_time()
+            freezer.maintenance.prune()
+        for number, backup in enumerate((first, second)):
+            assert restored(freezer, backup, tmp_path / str(number)) == content(source)

@@ -175,7 +175,7 @@ class Prune:
         self._problems += self._holdings.problems
         self._reader = FixedReader(self._handle, self._holdings.index)
         damaged = damaged_packs(self._storage, keys)
-        for pack in damaged:
+        for pack in damaged | self._absent() | self._holdings.unreadable:
             self._holdings.index.distrust(pack)  # what is copied elsewhere must not count as stored because of it
         rank = ranking(self._holdings.present, due=self._due.packs, marked=condemned, damaged=damaged)
         lost = read_losses(self._storage, keys).blobs
