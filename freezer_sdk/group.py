@@ -18,7 +18,7 @@ from freezer_sdk.client import Freezer
 from freezer_sdk.errors import Cancelled, ConfigurationError, FreezerError
 from freezer_sdk.fanout import FanOut, Job, joined
 from freezer_sdk.grouprun import store_everywhere, tell_failure
-from freezer_sdk.member import Member, Target, close_all, open_all
+from freezer_sdk.member import Member, Target, close_all, leave_abandoned, open_all
 from freezer_sdk.model import (
     Backup,
     BackupOptions,
@@ -306,11 +306,15 @@ class FreezerGroup:
                 member.location,
                 partial(_listed, freezer),
                 stalled_for=freezer._stalled_for,
+                late=member.ended_late,
             )
             for member in self._members
             if (freezer := member.usable) is not None
         }
-        FanOut(list(jobs.values()), stall_timeout=self._stall_timeout).run()
+        try:
+            FanOut(list(jobs.values()), stall_timeout=self._stall_timeout).run()
+        finally:
+            leave_abandoned(self._members, jobs)
         copies: dict[str, dict[str, Backup]] = {}
         failures = dict(self.failures)
         for location, job in jobs.items():

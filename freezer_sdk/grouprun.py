@@ -9,7 +9,7 @@ from functools import partial
 from freezer_sdk.client import Freezer
 from freezer_sdk.errors import FreezerError, StorageUnavailable
 from freezer_sdk.fanout import FanOut, Job
-from freezer_sdk.member import Member
+from freezer_sdk.member import Member, leave_abandoned
 from freezer_sdk.model import Backup, BackupOptions, Event, Problem
 from freezer_sdk.modes.base import Protected, Stream, Tree
 from freezer_sdk.operation import Operation
@@ -119,14 +119,13 @@ def store_everywhere(
         for number, (member, freezer) in enumerate(chosen)
     ]
     run = FanOut(jobs, cancel=operation.context.cancel, stall_timeout=stall_timeout, advice=_ADVICE)
+    by_location = {job.location: job for job in jobs}
     try:
         run.run()
     finally:
         sources.close()
-        for (member, _freezer), job in zip(chosen, jobs, strict=True):
-            if job.abandoned and job.error is not None:
-                member.leave_running(job.error)
-    return {job.location: job for job in jobs}
+        leave_abandoned([member for member, _freezer in chosen], by_location)
+    return by_location
 
 
 def tell_failure(operation: Operation, location: str, error: FreezerError) -> None:

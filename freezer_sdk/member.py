@@ -154,6 +154,18 @@ def open_all(members: Sequence[Member], events: EventHandler | None, *, stall_ti
                 member.opened(job.value)
 
 
+def leave_abandoned(members: Sequence[Member], jobs: Mapping[str, Job[Any]]) -> None:
+    """Those whose job was left alone while it was running are not used any more, and closed when it ends.
+
+    Args:
+        jobs: by location.
+    """
+    for member in members:
+        job = jobs.get(member.location)
+        if job is not None and job.abandoned and job.error is not None:
+            member.leave_running(job.error)
+
+
 def close_all(members: Sequence[Member]) -> None:
     """Closes those that were opened here; one that takes too long is left to its thread."""
     jobs = [Job(each.location, partial(_close_member, each)) for each in members if each.freezer is not None]

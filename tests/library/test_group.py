@@ -581,3 +581,16 @@ def test_a_restore_takes_a_repository_that_has_it(
         result = group.restore(f"{differing[which]}:{source}/d1", tmp_path / "out")
     assert result.status is Status.COMPLETE
     assert read_tree(tmp_path / "out" / "d1") == read_tree(source / "d1")
+
+
+def test_one_that_never_answers_a_list_is_not_asked_again(
+    places: tuple[Place, Place], differing: dict[str, str], release: threading.Event
+) -> None:
+    stuck = Fault(lambda call: release.wait(60), times=None, methods={"list"}, prefix="backups")
+    with FreezerGroup([places[0].target(stuck), places[1].target()], stall_timeout=1) as group:
+        for _ in range(2):
+            found = group.backups()
+            assert [each.backup.id for each in found] == [differing["both"], differing["second"]]
+        assert "nothing has moved" in str(group.failures[str(places[0])])
+        assert freezer_threads().count("freezer-target") == 1
+        release.set()
