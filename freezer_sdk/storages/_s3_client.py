@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from freezer_sdk.errors import ConfigurationError
+from freezer_sdk.errors import ConfigurationError, StorageError
 from freezer_sdk.storages._s3_body import Body
 from freezer_sdk.storages._s3_errors import reporting
 from freezer_sdk.storages.base import TRAFFIC_BLOCK
@@ -92,6 +92,7 @@ class Connection:
         self._access = access
         self._lock = threading.Lock()
         self._client: Any = None
+        self._closed = False
         self._discretion = _Discretion()
 
     @property
@@ -100,8 +101,11 @@ class Connection:
 
         Raises:
             ConfigurationError: botocore's own configuration is wrong.
+            StorageError: it was closed.
         """
         with self._lock:
+            if self._closed:  # a new client would never be closed
+                raise StorageError("the storage is closed")
             if self._client is None:
                 for name in _CHATTY:
                     logging.getLogger(f"botocore.{name}").addFilter(self._discretion)
@@ -112,6 +116,7 @@ class Connection:
     def close(self) -> None:
         """Closes all connections."""
         with self._lock:
+            self._closed = True
             client, self._client = self._client, None
             if client is not None:
                 client.close()

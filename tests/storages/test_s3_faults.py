@@ -29,6 +29,7 @@ from freezer_sdk.errors import (
     InvalidName,
     ObjectExists,
     ObjectNotFound,
+    StorageError,
     StorageThrottled,
     StorageUnavailable,
 )
@@ -516,6 +517,16 @@ class TestBrokenConnections:
             proxy.heal()
             assert far.get("x") == CONTENT
         assert names(near) == ["x"]
+
+    def test_a_closed_storage_stays_closed(self, env, prefix):
+        """Also for a thread that comes late: it would open connections that nobody closes."""
+        storage = S3Storage(**options(env, BUCKET, prefix))
+        storage.put("x", [b""])
+        storage.close()
+        for call in (lambda: storage.get("x"), lambda: storage.put("x", [b""]), lambda: list(storage.list())):
+            with pytest.raises(StorageError, match="closed"):
+                call()
+        storage.close()
 
     def test_a_server_that_is_not_there(self, env, prefix):
         with S3Storage(**options(env, BUCKET, prefix, endpoint="http://127.0.0.1:1")) as storage:
