@@ -264,6 +264,7 @@ class Lab:
         times: Sequence[int],
         true: Sequence[int] = (),
         after: int = GRACE + GRACE // 2,
+        lags: tuple[int, ...] = (0,),
         **options: Any,
     ) -> World:
         """What these actors may do with the repository as it is now.
@@ -271,6 +272,7 @@ class Lab:
         Args:
             times: seconds from the world's beginning at which anything happens, by the storage's clock.
             after: seconds from what happened before to the world's beginning.
+            lags: seconds for which listings may miss what was stored.
             true: the same as all others see it, where the storage's clock lies.
             options: of :class:`Rules`.
         """

@@ -7,6 +7,7 @@ order.
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import pkgutil
 import random
@@ -67,7 +68,12 @@ class Virtual:
     def installed(self) -> Iterator[Virtual]:
         """Until the block is left."""
         with ExitStack() as stack:
-            for name, value in self._clocks().items():
+            clocks = self._clocks()
+            for function in _functions(_modules()):
+                for name, value in (function.__kwdefaults__ or {}).items():
+                    if value is time.sleep:
+                        stack.enter_context(patch.dict(function.__kwdefaults__, {name: clocks["sleep"]}))
+            for name, value in clocks.items():
                 stack.enter_context(patch.object(time, name, value))
             urandom = self._urandom()
             stack.enter_context(patch.object(os, "urandom", urandom))
@@ -228,6 +234,16 @@ def _remembered(seal: Callable[..., bytes]) -> Callable[..., bytes]:
         return known[key]
 
     return remembered
+
+
+def _functions(modules: Iterable[Any]) -> Iterator[Any]:
+    """Functions and methods."""
+    for module in modules:
+        for value in list(vars(module).values()):
+            if inspect.isclass(value):
+                yield from (each for each in vars(value).values() if inspect.isfunction(each))
+            elif inspect.isfunction(value):
+                yield value
 
 
 def _modules() -> list[Any]:
