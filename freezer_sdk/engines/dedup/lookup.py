@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from freezer_sdk.engines.dedup.layout import Kind
-from freezer_sdk.engines.dedup.merge import IdColumn, join
+from freezer_sdk.engines.dedup.merge import IdColumn, give_back, join
 from freezer_sdk.engines.dedup.section import Place, Section
 
 _SMALL = 4096  # sections with fewer blobs share one dictionary
@@ -240,6 +240,12 @@ class _Shelf:
         joined, chosen = self._join(self._next), set(self._next)
         self._probes = 0
         self._set_large([*(section for section in self._large if section not in chosen), joined])
+        del chosen
+        self._tidy(joined)
+
+    def _tidy(self, joined: Section) -> None:
+        if len(joined) >= _SPILLED:
+            give_back()
 
     def _light(self, section: Section) -> Section:
         """With its ids in a file, if there are many."""
@@ -271,6 +277,8 @@ class _Shelf:
                 self._set_large([self._join(sections)])
                 self._known, self._again = {}, {}
                 self._small, self._new, self._small_rows = [], [], 0
+                del sections
+                self._tidy(self._large[0])
 
     def first(self, blob: bytes) -> Found | None:
         """A row of a blob."""
@@ -279,12 +287,11 @@ class _Shelf:
         found = self._known.get(blob)
         if found is not None:
             return found
-        large = self._large
-        if len(large) > _FEW:
-            self._probes += len(large)
+        if len(self._large) > _FEW:
+            self._probes += len(self._large)
             if self._probes > self._price:
-                large = self._pay()
-        for section in large:
+                self._pay()
+        for section in self._large:
             row = section.find(blob)
             if row >= 0:
                 return section, row
@@ -302,12 +309,11 @@ class _Shelf:
             rows += [(section, row) for row in section.rows(blob)]
         return rows
 
-    def _pay(self) -> list[Section]:
-        """Joins some large sections, unless another thread has just done so; gives those that there are now."""
+    def _pay(self) -> None:
+        """Joins some large sections, unless another thread has just done so."""
         with self._lock:
             if len(self._large) > _FEW and self._probes > self._price:
                 self._join_next()
-        return self._large
 
     def _take_in(self) -> None:
         """Fills the dictionary, or does without it."""

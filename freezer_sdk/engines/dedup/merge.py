@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from array import array
 from bisect import bisect_left
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import IO, Final, NamedTuple
 
 from freezer_sdk.engines.dedup.layout import Kind
-from freezer_sdk.engines.dedup.section import Blobs, Packs, Section
+from freezer_sdk.engines.dedup.section import Blobs, Packs, Section, forget_pages
 
 MERGED_BLOBS: Final = 1 << 18
 """Blobs of a merged section, unless one pack has more: 12 MB stored, and little memory for those who read it."""
@@ -23,6 +24,7 @@ NOBODY: Final = bytes(16)
 """The writer of a pack about which signers disagree; no slot has this id, so nobody trusts it."""
 
 _AT_ONCE: Final = 1 << 15  # rows that are joined at once
+_FORGET: Final = 32  # so often before what was read from files is let go
 _Row = tuple[bytes, int, int, int]
 """Id, number of the segment in its pack, start, length."""
 
@@ -173,6 +175,8 @@ def join(sections: Sequence[Section], *, spill: bool) -> Section:
             columns[0].extend(map(new.__getitem__, section.segment_of[begin:end]))
             columns[1].extend(section.starts[begin:end])
             columns[2].extend(section.lengths[begin:end])
+            if part % _FORGET == 0:
+                forget_pages(section.ids)
         order = _order(named, columns)
         ids.append(b"".join(map(named.__getitem__, order)))
         for column, found in zip((segment_of, starts, lengths), columns, strict=True):
@@ -273,6 +277,16 @@ class IdColumn:
             except OSError:  # not every file system maps files
                 file.seek(0)
                 return file.read()
+
+
+def give_back() -> None:
+    """Asks the C library to give freed memory back: large joins leave holes that it would keep."""
+    if sys.platform == "linux":
+        import ctypes
+
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc; others need no asking
+        if trim is not None:
+            trim(0)
 
 
 def _folder() -> str | None:

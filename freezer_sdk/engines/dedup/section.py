@@ -15,6 +15,9 @@ from typing import NamedTuple
 from freezer_sdk.engines.dedup.layout import Kind
 from freezer_sdk.engines.dedup.pack import SegmentRow
 
+if sys.platform == "linux":
+    from mmap import MADV_DONTNEED
+
 _MOST_BITS = 18  # of an id, that the table of first rows goes by: it takes 1 MiB then
 
 
@@ -148,6 +151,7 @@ class Section:
                 self._shift = 64 - bits
                 firsts = array("I", (bisect_left(prefixes, part << self._shift) for part in range(1 << bits)))
                 firsts.append(len(prefixes))
+                forget_pages(self.ids)
                 self._firsts = firsts
                 self._prefixes = prefixes  # the last: other threads may be looking for something too
             return self._prefixes
@@ -228,6 +232,12 @@ def prefixes_of(ids: bytes | mmap) -> array[int]:
     if sys.byteorder == "little":
         column.byteswap()
     return column
+
+
+def forget_pages(ids: bytes | mmap) -> None:
+    """Pages of a file that were read once, and are looked at here and there from now on, need not stay in memory."""
+    if isinstance(ids, mmap) and sys.platform == "linux":
+        ids.madvise(MADV_DONTNEED)
 
 
 def section_of(kind: Kind, packs: Sequence[PackRows], signer: bytes) -> Section:
