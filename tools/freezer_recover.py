@@ -978,6 +978,8 @@ class Store:
     def _section(self, kind: int, section: bytes) -> None:
         places = self.places[kind]
         (packs, segments, blobs), at = numbers(section, 0, 3)
+        if len(section) != 12 + 52 * packs + 4 * segments + 44 * blobs:
+            raise Damage("a section of it contradicts itself")
         names, at = [section[at + 32 * i : at + 32 * i + 32].hex() for i in range(packs)], at + 32 * packs
         per_pack, at = numbers(section, at + 16 * packs, packs)  # past who wrote each pack, which concerns writers
         stored, at = numbers(section, at, segments)
@@ -985,7 +987,7 @@ class Store:
         inside, at = numbers(section, at, blobs)
         offsets, at = numbers(section, at, blobs)
         lengths, at = numbers(section, at, blobs)
-        if sum(per_pack) != segments or at != len(section) or max(inside, default=-1) >= segments or 0 in lengths:
+        if sum(per_pack) != segments or max(inside, default=-1) >= segments or 0 in lengths:
             raise Damage("a section of it contradicts itself")
         base, done = len(places.segment_pack), 0
         for name, count in zip(names, per_pack):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import bz2
+import contextlib
 import ctypes.util
 import lzma
 import os
+import random
 import stat
 import struct
 import sys
@@ -276,3 +278,37 @@ def test_a_name_counts_once(tool: ModuleType, pages: Pages) -> None:
     tree = tool.Tree(pages, Commit(tool, root, [b"/r"]), lambda path, message: told.append(message))
     assert [path for _, _, path in tree.walk()] == [b"/r", b"/r/b"]
     assert len(told) == 4
+
+
+def test_damaged_pages_are_damage_and_nothing_else(tool: ModuleType, pages: Pages) -> None:
+    blob = pages.put(tool.DATA, b"x")
+    facts = ((5, struct.pack("<QQ", 0, 1)), (2, b"\x03\0keyvalue"))
+    page = pages.blobs[
+        tool.META,
+        pages.page(directory(b"a", blob), file(b"b", blob, size=1, facts=facts), link(b"c", b"to")),
+    ]
+    chance = random.Random(5)
+    whole = 0
+    for _ in range(3000):
+        data = bytearray(page)
+        for _ in range(chance.randrange(1, 4)):
+            at = chance.randrange(len(data))
+            data[at : at + chance.randrange(3)] = chance.randbytes(chance.randrange(3))
+        with contextlib.suppress(tool.Damage):
+            whole += len(tool.decode_page(bytes(data))) > 0
+    assert 0 < whole < 3000  # what names and attributes are is not known to a page
+
+
+def test_damaged_sections_are_damage_and_nothing_else(tool: ModuleType, tmp_path: Path) -> None:
+    packs, segments, blobs = 2, 3, 4
+    section = struct.pack("<3I", packs, segments, blobs) + bytes(48 * packs) + struct.pack("<5I", 1, 2, 200, 300, 400)
+    section += bytes(range(32 * blobs)) + struct.pack("<12I", 0, 0, 1, 2, *range(8))
+    chance = random.Random(6)
+    for _ in range(1000):
+        data = bytearray(section)
+        data[chance.randrange(len(data))] = chance.randrange(256)
+        del data[chance.randrange(len(data)) :: max(1, chance.randrange(900))]
+        store = tool.Store(tool.Folder(str(tmp_path)), None)
+        with contextlib.suppress(tool.Damage), tool.decoding("it"):
+            store._section(tool.DATA, bytes(data))
+        assert store.places[tool.DATA].find(bytes(range(32))) in ([], [0])
