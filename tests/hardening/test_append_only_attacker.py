@@ -27,7 +27,7 @@ from freezer_sdk.crypto.hashing import blob_id
 from freezer_sdk.crypto.kdf import Argon2Params
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.dedup import config as configs
-from freezer_sdk.engines.dedup import control, protocol, records, session, slots, writer
+from freezer_sdk.engines.dedup import control, documents, protocol, records, session, slots, writer
 from freezer_sdk.engines.dedup.access import open_repository
 from freezer_sdk.engines.dedup.adopt import read_pack
 from freezer_sdk.engines.dedup.backup import BackupRun
@@ -40,7 +40,7 @@ from freezer_sdk.engines.dedup.layout import Kind, index_name
 from freezer_sdk.engines.dedup.pack import SegmentRow
 from freezer_sdk.engines.dedup.slots import Kdf, SlotObject, store_slot, wrap
 from freezer_sdk.engines.dedup.writer import BlobWriter
-from freezer_sdk.errors import AccessDenied, IntegrityError, RepositoryError, WrongPassword
+from freezer_sdk.errors import AccessDenied, IntegrityError, RepositoryError, UnsupportedFormat, WrongPassword
 from freezer_sdk.model import Buffer
 from freezer_sdk.storages.base import ObjectInfo
 from freezer_sdk.storages.memory import MemoryStorage
@@ -360,6 +360,32 @@ def test_a_downgraded_configuration(world: World, changes: dict[str, object]) ->
     world.before = {name: data for name, data in world.before.items() if not name.startswith("config/")}
     world.configuration = 8
     assert open_repository(world.storage, lambda: "owner").config.number == 8
+
+
+def of_another_version(ring: KeyRing, number: int) -> bytes:
+    """A configuration as a program to come might write it, signed."""
+    line = encode_config(dataclasses.replace(ring.config, number=number), ring.slot_id, ring.secret.signing).signed
+    line = line.replace(b'"version":0', b'"version":99')
+    signature = ring.sign(b"config\0", line)
+    tail = documents.encode({"signature": signature.hex(), "signer": ring.slot_id.hex()})
+    return line + b"\n" + tail + b"\n"
+
+
+def test_configurations_for_newer_programs(world: World) -> None:
+    """Of an unknown version, or with unknown features: they count only when a maintainer has signed them."""
+    ring = world.evil
+    world.attack.put(configs.name_of(4), [of_another_version(ring, 4)])
+    features = dataclasses.replace(ring.config, number=6, features={"read": ("evil",), "write": (), "maintain": ()})
+    world.attack.put(configs.name_of(6), [encode_config(features, ring.slot_id, ring.secret.signing).raw])
+    world.attack.put(configs.name_of(8), [b'{"format":"freezer-repository","version":99}\n{}\n'])
+    owner = open_repository(world.storage, lambda: "owner")
+    newer = MemoryStorage()
+    for name, data in world.before.items():
+        newer.put(name, [data])
+    newer.put(configs.name_of(4), [of_another_version(owner, 4)])
+    for who in ("owner", "victim"):
+        with pytest.raises(UnsupportedFormat, match="version 99"):
+            open_repository(newer, lambda who=who: who)
 
 
 def test_a_configuration_and_slots_of_another_repository(world: World) -> None:

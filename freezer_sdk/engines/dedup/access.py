@@ -232,27 +232,26 @@ def _previews(stored: Stored, supported: frozenset[str]) -> Iterator[Config]:
     """Configurations before any trust, newest first: they only say who to ask, or that nobody needs to be asked.
 
     Raises:
-        UnsupportedFormat: the newest is nothing for this program.
+        UnsupportedFormat: none is anything for this program.
         IntegrityError: all are damaged.
     """
+    refusal, found = None, False
     for number in sorted(stored.numbers, reverse=True):
-        found, refusal = False, None
         for _, raw in stored.config(number):
             try:
                 config = configs.decode_config(raw or b"", number).config
                 configs.check_features(config, "read", supported)
-            except UnsupportedFormat as error:
-                refusal = error
+            except UnsupportedFormat as error:  # whether it counts is known when its signature can be checked
+                refusal = refusal or error
             except IntegrityError:
                 pass
             else:
                 found = True
                 yield config
-        if found:
-            return
-        if refusal is not None:
-            raise refusal
-    raise IntegrityError("the configuration of the repository is damaged in both places")
+    if refusal is not None and not found:
+        raise refusal
+    if not found:
+        raise IntegrityError("the configuration of the repository is damaged in both places")
 
 
 def _lacking_slots(stored: Stored, supported: frozenset[str]) -> int:

@@ -235,6 +235,18 @@ def encode_config(config: Config, signer: bytes, key: sign.SigningKey) -> Signed
     return SignedConfig(config=config, raw=raw, signed=body, signer=signer, signature=signature)
 
 
+def is_signed_by(raw: bytes, repository_id: bytes, maintainers: Mapping[bytes, bytes]) -> bool:
+    """Whether one of these signed a configuration, of whatever version: all have two lines and this signature."""
+    line, _, tail = raw.partition(b"\n")
+    try:
+        fields = Fields(documents.decode(tail.removesuffix(b"\n"), "it"), "it")
+        signer, signature = fields.hex("signer", 16), fields.hex("signature", sign.SIGNATURE_SIZE)
+    except IntegrityError:
+        return False
+    message = signed_message(repository_id, signer, _CONTEXT, line)
+    return signer in maintainers and sign.verify(maintainers[signer], message, signature)
+
+
 def decode_config(raw: bytes, number: int | None = None) -> SignedConfig:
     """Reads a stored configuration; the signature is not checked here.
 

@@ -145,7 +145,8 @@ class _Chain:
                     return signed, True
                 raise IntegrityError("the configuration here is not signed by a maintainer")
             except UnsupportedFormat as error:
-                refusal = error
+                if configs.is_signed_by(raw or b"", self._repository_id, trusted):  # anybody may have put another
+                    refusal = error
                 self._stored.damaged(name, error.message)
             except IntegrityError as error:
                 self._stored.damaged(name, error.message)
