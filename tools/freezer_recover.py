@@ -112,6 +112,19 @@ def show(name: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
+class Progress:
+    """A line now and then, if somebody is looking."""
+
+    def __init__(self) -> None:
+        self._told = time.monotonic()
+
+    def tell(self, text: Callable[[], str]) -> None:
+        """Tells how far the work is, if it was long ago."""
+        if time.monotonic() - self._told > 5 and sys.stderr.isatty():
+            self._told = time.monotonic()
+            say(text())
+
+
 def optional(name: str) -> Any:
     """A module, or None when it is not installed."""
     try:
@@ -1087,14 +1100,16 @@ class Store:
 
     def read_everything(self) -> set[bytes]:
         """Reads all packs; gives the ids of blobs of which no good copy is left."""
-        lost = set()
+        lost, progress = set(), Progress()
         for kind, places in self.places.items():
-            for name in self.files[kind].values():
+            for done, name in enumerate(self.files[kind].values()):
                 self._check_hash(name)
+                progress.tell(lambda: f"{done:,} of {len(self.files[kind]):,} packs compared with their names")  # noqa: B023
             self._read_tables(kind)
             self._scan_suspects(kind)
             bad = set()
-            for row in sorted(range(len(places.segments)), key=places.segments.__getitem__):
+            for done, row in enumerate(sorted(range(len(places.segments)), key=places.segments.__getitem__)):
+                progress.tell(lambda: f"{done:,} of {len(places.segments):,} blobs read")  # noqa: B023
                 try:
                     self.row(kind, row)
                 except Damage:
@@ -1324,7 +1339,7 @@ class Restore:
         if os.listdir(options.target):
             raise Stop(f"{options.target} is not empty: give a new folder", 2)
         self.target = os.open(options.target, os.O_RDONLY | os.O_DIRECTORY)
-        self._told = time.monotonic()
+        self.progress = Progress()
 
     def report(self, path: bytes, message: str, what: str = "NOT RESTORED") -> None:
         """Names what is not restored as it was."""
@@ -1363,9 +1378,12 @@ class Restore:
             except (Damage, *MALFORMED, OSError) as error:
                 self.unmade = True  # a folder, that is: what is in it is passed over
                 self._failed(path, error)
-            self._progress()
+            self._tell()
         while levels:
             self._finish(levels.pop())
+
+    def _tell(self) -> None:
+        self.progress.tell(lambda: f"{self.files:,} files, {self.bytes / MIB:,.0f} MiB, {self.problems} problems")
 
     def _entry(self, fd: int, entry: Entry, path: bytes, place: bytes, levels: list[Level]) -> None:
         name = place.rpartition(b"/")[2]
@@ -1445,7 +1463,7 @@ class Restore:
                 done = os.pwrite(out, data[:length], offset)
                 data = data[done:]
                 ranges[-1:] = [(offset + done, length - done)] if done < length else []
-            self._progress()
+            self._tell()
         if entry.flags & INCOMPLETE:
             self.warn(path, "it could not be read whole when it was backed up")
         elif room:
@@ -1505,11 +1523,6 @@ class Restore:
             if isinstance(error, OSError) and error.errno in FULL:
                 raise
             self.warn(path, f"its {what} could not be set: {getattr(error, 'strerror', None) or error}")
-
-    def _progress(self) -> None:
-        if time.monotonic() - self._told > 5 and sys.stderr.isatty():
-            self._told = time.monotonic()
-            say(f"{self.files:,} files, {self.bytes / MIB:,.0f} MiB, {self.problems} problems")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
