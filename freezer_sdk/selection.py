@@ -175,11 +175,21 @@ def entry_matcher(pattern: str, *, ignore_case: bool = False) -> Callable[[Entry
 
 def _fits(tests: Sequence[re.Pattern[str] | None], names: Sequence[str]) -> bool:
     """Whether names fit tests, one by one; ``None`` stands for any number of names."""
-    if not tests:
-        return not names
-    if tests[0] is None:
-        return len(tests) == 1 or any(_fits(tests[1:], names[start:]) for start in range(len(names)))
-    return bool(names) and tests[0].match(names[0]) is not None and _fits(tests[1:], names[1:])
+    test = name = 0
+    last, resume = -1, 0  # the last test that stands for any number, and the name that follows what it stands for now
+    while name < len(names):
+        current = tests[test] if test < len(tests) else None
+        if test < len(tests) and current is None:
+            last, resume = test, name
+            test += 1
+        elif current is not None and current.match(names[name]):
+            test, name = test + 1, name + 1
+        elif last >= 0:
+            resume += 1
+            test, name = last + 1, resume
+        else:
+            return False
+    return all(each is None for each in tests[test:])
 
 
 def _line(backup: Backup) -> str:

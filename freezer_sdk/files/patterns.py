@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import Enum, auto
 from itertools import groupby
 from typing import NamedTuple
 
@@ -88,9 +89,31 @@ def _escaped(pattern: bytes, position: int) -> tuple[int, int]:
     return pattern[position], position + 1
 
 
+class _Any(Enum):
+    """What stands for any number of bytes in a pattern."""
+
+    IN_NAME = auto()  # of one name
+    FOLDERS = auto()  # whole folders, and the slash behind each
+    ALL = auto()  # all that is left
+
+
+_Token = bytes | _Any
+
+
 def _translate(pattern: bytes) -> bytes:
-    """A regular expression for one glob, with the meaning of git's ``wildmatch``."""
-    result: list[bytes] = []
+    """A regular expression for one glob, with the meaning of git's ``wildmatch``.
+
+    It is made so that it never looks for long: a pattern may come with a backup that somebody else has made.
+    """
+    groups: list[list[_Token]] = [[]]  # each but the first begins with what stands for any number of folders, or all
+    for token in _tokens(pattern):
+        if token in (_Any.FOLDERS, _Any.ALL):
+            groups.append([])
+        groups[-1].append(token)
+    return b"".join(_group(group, last=number == len(groups)) for number, group in enumerate(groups, 1))
+
+
+def _tokens(pattern: bytes) -> Iterator[_Token]:
     position = 0
     while position < len(pattern):
         char = pattern[position]
@@ -100,23 +123,51 @@ def _translate(pattern: bytes) -> bytes:
                 end += 1
             whole = (position == 0 or pattern[position - 1] == ord("/")) and end - position > 1
             if whole and end == len(pattern):
-                result.append(b".*")
+                yield _Any.ALL
             elif whole and pattern[end : end + 1] == b"/":
-                result.append(b"(?:.*/)?")
+                yield _Any.FOLDERS
                 end += 1
             else:
-                result.append(b"[^/]*")
+                yield _Any.IN_NAME
             position = end
         elif char == ord("?"):
-            result.append(b"[^/]")
+            yield b"[^/]"
             position += 1
         elif char == ord("["):
             members, position = _bracket(pattern, position + 1)
-            result.append(members)
+            yield members
         else:
             literal, position = _escaped(pattern, position)
-            result.append(re.escape(bytes([literal])))
-    return b"".join(result)
+            yield re.escape(bytes([literal]))
+
+
+def _group(tokens: Sequence[_Token], *, last: bool) -> bytes:
+    """The expression for what stands between two places where any number of folders may be.
+
+    What follows can take in whatever lies behind the first place where this fits: the first is always right, and no
+    other need be tried.
+    """
+    if tokens[:1] == [_Any.ALL]:
+        return b".*"
+    anywhere = tokens[:1] == [_Any.FOLDERS]
+    body = _names(tokens[anywhere:])
+    if last:
+        return (b"(?:.*/)?" if anywhere else b"") + body
+    return b"(?>%s%s)" % (b"(?:.*?/)??" if anywhere else b"", body)
+
+
+def _names(tokens: Sequence[_Token]) -> bytes:
+    """The same for asterisks inside of names: a part that another asterisk follows is taken where it comes first."""
+    parts: list[list[bytes]] = [[]]
+    for token in tokens:
+        if isinstance(token, bytes):
+            parts[-1].append(token)
+        else:
+            parts.append([])
+    first, *others = (b"".join(part) for part in parts)
+    if not others:
+        return first
+    return first + b"".join(b"(?>[^/]*?%s)" % part for part in others[:-1]) + b"[^/]*" + others[-1]
 
 
 def _rule(pattern: bytes) -> _Rule | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import stat
 import struct
@@ -267,3 +268,47 @@ def test_attributes_with_names_of_the_systems_own(made: Forge, tmp_path: Path, o
     assert {problem.path for problem in result.problems} >= {"a", "b", "c", "d"}
     if owner is False:
         assert "security.capability" not in os.listxattr(out / "a") or (out / "a").stat().st_uid == 0
+
+
+SLOW_PATTERNS = [
+    (b"*a" * 30 + b"b", b"a" * 255),
+    (b"**/a/" * 20 + b"b", b"a/" * 40 + b"c"),
+    (b"**/*a*a*a*" * 5 + b"b", b"aaaaaaaaaaaa/" * 20 + b"c"),
+    (b"?*" * 40 + b"[!a]", b"a" * 255),
+]
+
+
+@pytest.mark.parametrize(("pattern", "path"), SLOW_PATTERNS)
+def test_patterns_that_come_with_a_backup_do_not_search_for_ever(
+    made: Forge, tmp_path: Path, pattern: bytes, path: bytes
+) -> None:
+    """``--delete`` spares what the backup excluded: the patterns are those that its writer chose."""
+
+    backup = made.backup(Entry(b"f"), excludes=[base64.b64encode(each).decode() for each in (pattern, b"/" + pattern)])
+    out = tmp_path / "out"
+    fd = os.open(tmp_path, os.O_RDONLY)
+    for part in (b"out/" + path).split(b"/"):
+        with suppress(FileExistsError):
+            os.mkdir(part, dir_fd=fd)
+        below = os.open(part, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    started = time.monotonic()
+    with Freezer(made.storage) as freezer:
+        result = freezer.restore(backup, out, overwrite="always", delete=True)
+    assert time.monotonic() - started < 20
+    assert result.deleted
+    assert os.listdir(out) == ["f"]
+
+
+def test_paths_that_are_very_deep_are_found_in_time(made: Forge) -> None:
+    content = made.directory(Entry(b"f"))
+    for _ in range(600):
+        content = made.directory(Entry(b"d", DIRECTORY, content))
+    made.commit(made.directory(Entry(b"/srv", DIRECTORY, content)))
+    started = time.monotonic()
+    with Freezer(made.storage) as freezer:
+        assert len(list(freezer.find("**/d/**/d/f"))) == 1
+        assert not list(freezer.find("**/x/**/d/**/y"))
+    assert time.monotonic() - started < 20
