@@ -270,3 +270,35 @@ def two_sweeps_of_needed_content(lab: Lab) -> World:
         Actor(name="W", body=lab.stream("W", X), start=1),
         times=[0, LONG],
     )
+
+
+@world
+def an_index_that_was_read_long_ago(lab: Lab) -> World:
+    """A writer goes on after a sweep, and after its mark has gone; no clock shows how late it is."""
+    _forgotten(lab)
+    begun = lab.together({"W": lab.stream("W", X), "M": lab.mark(lab.packs(), 1)}, ["W before list marks/", "M"])
+    year = 365 * 86400
+    return lab.world(
+        "an index that was read long ago",
+        Actor(name="W", begun=begun["W"]),
+        Actor(name="P2", body=lab.prune(), last=0, failures=DAMAGED | {"StorageUnavailable"}),
+        Actor(name="P3", body=lab.prune(), start=1, last=1, failures=DAMAGED | {"StorageUnavailable"}),
+        after=0,
+        times=[year, 2 * year, 60],
+        true=[30, 40, 60],
+        lying=True,
+    )
+
+
+@world
+def a_mark_that_has_gone(lab: Lab) -> World:
+    """A writer begins when a sweep is over, and its mark removed."""
+    _forgotten(lab)
+    lab.alone("P1", lab.prune())
+    return lab.world(
+        "a mark that has gone",
+        Actor(name="P2", body=lab.prune(), last=0),
+        Actor(name="P3", body=lab.prune(), start=1, last=1),
+        Actor(name="W", body=lab.stream("W", X), start=1),
+        times=[0, LONG],
+    )
