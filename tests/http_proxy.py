@@ -13,6 +13,7 @@ the proxies do that clients are told of.
 from __future__ import annotations
 
 import http.client
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -52,6 +53,7 @@ class HttpProxy:
 
     Args:
         host, port: the server for requests that name none.
+        tls: makes clients speak TLS; the server is spoken to without.
 
     Attributes:
         port: where it listens.
@@ -61,7 +63,7 @@ class HttpProxy:
         sent: applied to requests on their way to the server.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> None:
         self.target = (host, port)
         self.requests: list[Request] = []
         self.rules: list[Callable[[Request], Answer | None]] = []
@@ -70,6 +72,8 @@ class HttpProxy:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.daemon_threads = True
         self._server.proxy = self  # type: ignore[attr-defined]
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 

@@ -19,6 +19,7 @@ import pytest
 from s3_server import HttpProxy, error_answer, options, raw_client
 from servers import start
 from tcp_proxy import TcpProxy
+from urllib3.exceptions import InsecureRequestWarning
 
 from freezer_sdk.errors import (
     AccessDenied,
@@ -175,6 +176,19 @@ class TestAccess:
         with S3Storage(**https, ca_file=env["S3_CA"]) as storage:
             storage.put("x", [CONTENT])
             assert storage.get("x") == CONTENT
+        with S3Storage(**https, insecure=True) as storage, pytest.warns(InsecureRequestWarning):
+            assert storage.get("x") == CONTENT
+
+    def test_the_class_that_objects_are_stored_in(self, env, prefix):
+        with S3Storage(**options(env, BUCKET, prefix, storage_class="STANDARD_IA")) as storage:
+            storage.put("x", [b"content"])
+            with storage.upload("y") as upload:
+                upload.write(bytes(17 << 20))
+                upload.commit()
+        with raw_client(env) as client:
+            for name in "xy":
+                found = client.head_object(Bucket=BUCKET, Key=f"{prefix}/{name}")
+                assert found.get("StorageClass") == "STANDARD_IA"
 
     def test_the_bucket_in_the_path_or_in_the_name_of_the_host(self, env, near, prefix, busy):
         """Through an HTTP proxy, which alone knows where such hosts are."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import ssl
+import subprocess
 import threading
 import time
 import urllib.request
@@ -17,6 +19,7 @@ import pytest
 from http_proxy import Answer, Drop, HttpProxy
 from servers import start
 from tcp_proxy import TcpProxy
+from urllib3.exceptions import InsecureRequestWarning
 
 from freezer_sdk.errors import (
     AccessDenied,
@@ -346,6 +349,61 @@ class TestSegments:
                 storage.stat(name)
         with SwiftStorage(container=f"{container}_segments", **login(env)) as segments:
             assert list(segments.list(f"{name}/")) == []
+
+
+class TestCertificates:
+    @pytest.fixture
+    def authority(self, tmp_path):
+        """A certificate that signed itself, and its key."""
+        cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+            + ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert],
+            check=True,
+            capture_output=True,
+        )
+        return cert, key
+
+    @pytest.fixture
+    def secure(self, env, authority):
+        """The cluster behind TLS."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*authority)
+        with HttpProxy("127.0.0.1", int(env["SWIFT_PORT"]), tls=context) as proxy:
+            yield proxy
+
+    def options(self, env, proxy, **others):
+        values = login(env, proxy.port)
+        urls = {name: str(values[name]).replace("http:", "https:") for name in ("os_auth_url", "os_storage_url")}
+        return {**values, **urls, **others}
+
+    def test_one_that_nobody_trusts(self, env, container, secure):
+        """Nothing is said to the server, and it is no failure that passes."""
+        with SwiftStorage(container=container, **self.options(env, secure)) as storage:
+            with pytest.raises(StorageError, match="not trusted") as told:
+                storage.put("a", [CONTENT])
+            assert not isinstance(told.value, Transient)
+            assert "os_cacert" in told.value.hint
+        assert secure.requests == []
+
+    def test_of_an_authority_that_is_named(self, env, container, secure, authority):
+        options = self.options(env, secure, os_cacert=str(authority[0]))
+        with SwiftStorage(container=container, **options) as storage:
+            storage.put("a", [CONTENT])
+            assert storage.get("a") == CONTENT
+
+    def test_another_host_than_the_one_that_was_asked_for(self, env, container, secure, authority):
+        options = self.options(env, secure, os_cacert=str(authority[0]))
+        options["os_auth_url"] = options["os_auth_url"].replace("127.0.0.1", "localhost")
+        with SwiftStorage(container=container, **options) as storage, pytest.raises(StorageError, match="not trusted"):
+            storage.stat("a")
+        assert secure.requests == []
+
+    def test_insecure_is_loud(self, env, container, secure):
+        options = self.options(env, secure, os_insecure=True)
+        with SwiftStorage(container=container, **options) as storage, pytest.warns(InsecureRequestWarning):
+            storage.put("a", [CONTENT])
+            assert storage.get("a") == CONTENT
 
 
 class TestProxies:
