@@ -7,15 +7,28 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from freezer_sdk.crypto import hpke, sign
+from freezer_sdk.crypto import sign
 from freezer_sdk.engines.dedup import documents
 from freezer_sdk.engines.dedup.chunker import DEFAULT_CLASSES, ChunkerClass
 from freezer_sdk.engines.dedup.documents import Fields
+from freezer_sdk.engines.dedup.roster import (
+    OWNER,
+    Epoch,
+    Role,
+    Slot,
+    epoch_document,
+    parse_epoch,
+    parse_slot,
+    parse_time,
+    slot_document,
+    time_text,
+)
 from freezer_sdk.errors import ConfigurationError, IntegrityError, UnsupportedFormat
+
+__all__ = ["OWNER", "Config", "Epoch", "Role", "SignedConfig", "Slot", "parse_time", "time_text"]
 
 FORMAT: Final = "freezer-repository"
 VERSION: Final = 0
@@ -23,7 +36,6 @@ PREFIX: Final = "config/"
 COPIES: Final = "copies/"
 MAX_SIZE: Final = 1 << 20
 MAX_SLOTS: Final = 1024
-MAX_HOSTS: Final = 256
 MAX_EPOCHS: Final = 1024
 MIN_GRACE: Final = 3600
 DEFAULT_GRACE: Final = 86_400
@@ -37,62 +49,9 @@ _CHUNKER: Final = "fastcdc"
 _CONTEXT: Final = b"config\0"
 
 
-class Role(StrEnum):
-    """What a slot may do."""
-
-    WRITER = "writer"
-    READER = "reader"
-    MAINTAINER = "maintainer"
-
-
-OWNER: Final = frozenset(Role)
-"""All roles: the one slot of an ordinary repository."""
-
-
 def signed_message(repository_id: bytes, signer: bytes, context: bytes, payload: bytes) -> bytes:
     """What every signature of a repository covers: who signs, what kind of thing it is, and its bytes."""
     return b"".join((_SIGNATURE_DOMAIN, repository_id, signer, struct.pack("<I", len(context)), context, payload))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Slot:
-    """A line of the roster.
-
-    Attributes:
-        id: 16 bytes.
-        since: number of the configuration that added it.
-        revoked: first epoch in which its signatures no longer count, or ``None``.
-        trusted: whether other writers build on what it wrote: on its packs, indexes and backups.
-        hosts: whose backups it may make; ``None``: any host's.
-    """
-
-    id: bytes
-    label: str
-    roles: frozenset[Role]
-    kem_public: bytes
-    signing_public: bytes
-    since: int
-    revoked: int | None = None
-    trusted: bool = False
-    hosts: tuple[str, ...] | None = None
-
-    def speaks_for(self, host: str) -> bool:
-        """Whether a backup of this host, signed by the slot, counts."""
-        return self.hosts is None or host in self.hosts
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Epoch:
-    """The public facts of an epoch.
-
-    Attributes:
-        commitment: binds every secret of the epoch, so that nobody can slip in another bundle.
-    """
-
-    number: int
-    created: datetime
-    data_public: bytes
-    commitment: bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,29 +257,8 @@ def _document(config: Config) -> dict[str, Any]:
             "classes": [{"above": c.above, "average": c.average} for c in config.chunker_classes],
         },
         "segment": config.segment,
-        "epochs": [
-            {
-                "number": epoch.number,
-                "created": time_text(epoch.created),
-                "data_public": epoch.data_public.hex(),
-                "commitment": epoch.commitment.hex(),
-            }
-            for epoch in config.epochs
-        ],
-        "roster": [
-            {
-                "slot": slot.id.hex(),
-                "label": slot.label,
-                "roles": sorted(slot.roles),
-                "kem_public": slot.kem_public.hex(),
-                "signing_public": slot.signing_public.hex(),
-                "since": slot.since,
-                "revoked": slot.revoked,
-                "trusted": slot.trusted,
-                "hosts": None if slot.hosts is None else list(slot.hosts),
-            }
-            for slot in config.roster
-        ],
+        "epochs": [epoch_document(epoch) for epoch in config.epochs],
+        "roster": [slot_document(slot) for slot in config.roster],
     }
 
 
@@ -355,8 +293,8 @@ def _parse(body: Fields) -> Config:
         previous_grace=body.optional_number("previous_grace", low=1, high=MAX_GRACE),
         chunker_classes=_parse_classes(body.fields("chunker")),
         segment=body.number("segment", low=4096, high=16 << 20),
-        epochs=tuple(_parse_epoch(item) for item in body.objects("epochs", limit=MAX_EPOCHS)),
-        roster=tuple(_parse_slot(item) for item in body.objects("roster", limit=MAX_SLOTS)),
+        epochs=tuple(parse_epoch(item) for item in body.objects("epochs", limit=MAX_EPOCHS)),
+        roster=tuple(parse_slot(item) for item in body.objects("roster", limit=MAX_SLOTS)),
         extra=body.rest(*_KNOWN),
     )
     if [epoch.number for epoch in config.epochs] != list(range(1, len(config.epochs) + 1)) or not config.epochs:
@@ -380,51 +318,6 @@ def _parse_classes(chunker: Fields) -> tuple[ChunkerClass, ...]:
     if not classes or above[0] != 0 or above != sorted(set(above)):
         chunker.fail("classes")
     return classes
-
-
-def _parse_epoch(item: Fields) -> Epoch:
-    return Epoch(
-        number=item.number("number", low=1),
-        created=parse_time(item, "created"),
-        data_public=item.hex("data_public", hpke.KEY_SIZE),
-        commitment=item.hex("commitment", 32),
-    )
-
-
-def _parse_slot(item: Fields) -> Slot:
-    try:
-        roles = frozenset(Role(role) for role in item.texts("roles", limit=8))
-    except ValueError:
-        item.fail("roles")
-    return Slot(
-        id=item.hex("slot", 16),
-        label=item.text("label", limit=256),
-        roles=roles,
-        kem_public=item.hex("kem_public", hpke.KEY_SIZE),
-        signing_public=item.hex("signing_public", sign.KEY_SIZE),
-        since=item.number("since", low=1),
-        revoked=item.optional_number("revoked", low=1),
-        trusted=item.flag("trusted"),
-        hosts=item.optional_texts("hosts", limit=MAX_HOSTS),
-    )
-
-
-def time_text(time: datetime) -> str:
-    """A time as every document of the repository writes it: UTC, microseconds, ``+00:00``."""
-    return time.isoformat(timespec="microseconds")
-
-
-def parse_time(fields: Fields, name: str) -> datetime:
-    """A time with an offset, in UTC.
-
-    Raises:
-        IntegrityError: none, or one that UTC has not.
-    """
-    try:
-        time = datetime.fromisoformat(fields.text(name, limit=64))
-        return time.astimezone(UTC) if time.tzinfo is not None else fields.fail(name)
-    except (ValueError, OverflowError):
-        fields.fail(name)
 
 
 def successor(config: Config, changed: datetime, **changes: Any) -> Config:
