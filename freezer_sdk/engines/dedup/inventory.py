@@ -16,7 +16,7 @@ from freezer_sdk.engines.dedup.index import MAX_OBJECT, BlobIndex, PackRows, dec
 from freezer_sdk.engines.dedup.layout import BACKUPS, INDEX, Kind, digest_of, pack_name, parse_backup_name
 from freezer_sdk.engines.dedup.reader import BlobReader
 from freezer_sdk.engines.dedup.unlisted import find_packs
-from freezer_sdk.errors import IntegrityError, RepositoryError
+from freezer_sdk.errors import BackupNotFound, IntegrityError, RepositoryError, UnsupportedFormat
 from freezer_sdk.model import Problem
 from freezer_sdk.storages.base import ObjectInfo
 
@@ -29,7 +29,8 @@ class Backups:
 
     Attributes:
         visible: those that count, oldest first.
-        damaged: with the reason each; those that are forgotten are only there.
+        damaged: with the reason each.
+        remains: forgotten ones that are damaged besides, with the reason each.
     """
 
     visible: list[Commit] = field(default_factory=list)
@@ -37,6 +38,7 @@ class Backups:
     void: list[Listed] = field(default_factory=list)
     forged: list[Forged] = field(default_factory=list)
     damaged: list[tuple[Listed, RepositoryError]] = field(default_factory=list)
+    remains: list[tuple[Listed, RepositoryError]] = field(default_factory=list)
 
     @property
     def count(self) -> int:
@@ -45,7 +47,7 @@ class Backups:
 
 
 def read_backups(handle: Handle, catalog: Catalog, report: Report) -> Backups:
-    """Opens all commits that are not forgotten.
+    """Opens all commits.
 
     Raises:
         AccessDenied: only readers open commits; StorageUnavailable: the listing provably lacks some; StorageError.
@@ -59,7 +61,9 @@ def read_backups(handle: Handle, catalog: Catalog, report: Report) -> Backups:
     items = sorted(catalog.listed(with_forgotten=True), key=lambda item: item.id)
     for _id, group in groupby(items, key=lambda item: item.id):
         same = list(group)
-        found.forgotten += [item for item in same if item.name not in remaining]
+        forgotten = [item for item in same if item.name not in remaining]
+        found.forgotten += forgotten
+        found.remains += [(item, error) for item in forgotten if (error := _damage(catalog, item)) is not None]
         judged = catalog.judge([item for item in same if item.name in remaining], sweeps)
         found.visible += judged.counting.values()
         found.void += judged.void
@@ -67,6 +71,16 @@ def read_backups(handle: Handle, catalog: Catalog, report: Report) -> Backups:
         found.damaged += judged.damaged
     found.visible.sort(key=lambda commit: (commit.backup.time, commit.backup.id))
     return found
+
+
+def _damage(catalog: Catalog, item: Listed) -> RepositoryError | None:
+    try:
+        catalog.open(item)
+    except BackupNotFound:
+        return None
+    except (IntegrityError, UnsupportedFormat) as error:
+        return error
+    return None
 
 
 class Inventory:

@@ -88,9 +88,9 @@ class Verification:
         found = read_backups(self._handle, self._catalog, self._report)
         for forged in found.forged:
             self._report(Problem(path=forged.listed.name, kind="forged", message=forged.why, fatal=False))
-        for item, error in found.damaged:
+        for item, error in (*found.damaged, *found.remains):
             self._problem(item.name, "damaged", str(error))
-        self._figures.objects += found.count - len(found.damaged)
+        self._figures.objects += found.count - len(found.damaged) - len(found.remains)
         return found.visible
 
     def _walk(self, reader: BlobReader, commits: Sequence[Commit]) -> Structure:

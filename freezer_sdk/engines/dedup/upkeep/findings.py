@@ -102,6 +102,9 @@ def _about_backups(survey: Survey) -> Iterator[Finding]:
     backups = survey.backups
     for item, error in backups.damaged:
         yield Finding(path=item.name, kind="damaged", message=error.message, affected=(Affected(backup=item.id),))
+    for item, error in backups.remains:
+        message = f"{error.message}; the backup is forgotten, and nothing depends on it"
+        yield Finding(path=item.name, kind="damaged", message=message, fatal=False)
     for item in backups.void:
         message = "does not count: its writer was away for longer than the grace time, and a sweep did not see it"
         yield Finding(path=item.name, kind="void", message=message, fatal=False)
