@@ -356,12 +356,10 @@ class TestCertificates:
     def authority(self, tmp_path):
         """A certificate that signed itself, and its key."""
         cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-            + ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert],
-            check=True,
-            capture_output=True,
-        )
+        kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+        command = ["openssl", "req", *kind, *names, "-keyout", key, "-out", cert]
+        subprocess.run(command, check=True, capture_output=True)
         return cert, key
 
     @pytest.fixture
@@ -401,9 +399,11 @@ class TestCertificates:
 
     def test_insecure_is_loud(self, env, container, secure):
         options = self.options(env, secure, os_insecure=True)
-        with SwiftStorage(container=container, **options) as storage, pytest.warns(InsecureRequestWarning):
-            storage.put("a", [CONTENT])
-            assert storage.get("a") == CONTENT
+        with SwiftStorage(container=container, **options) as storage:
+            with pytest.warns(InsecureRequestWarning):
+                storage.put("a", [CONTENT])
+            with pytest.warns(InsecureRequestWarning):
+                assert storage.get("a") == CONTENT
 
 
 class TestProxies:
