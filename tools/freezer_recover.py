@@ -802,8 +802,11 @@ class Catalog:
         elif len({(each.host, str(each.document["name"])) for each in found}) == 1:
             found = found[-1:]
         if len(found) != 1:
-            lost = [f"\n{show(name)}: {why}" for name, why in self.damaged.items() if f"-{selector}" in name]
-            raise Stop(f"{len(found) or 'no'} backups are meant by {show(selector)}: see list{''.join(lost)}", 2)
+            lines = [f"{show(name)}: {why}" for name, why in self.damaged.items() if f"-{selector}" in name]
+            lines += [f"{each.name[8:]}  {each.title}" for each in found[:20]]  # these whole names are understood, too
+            raise Stop(
+                "\n  ".join([f"{len(found) or 'no'} backups are meant by {show(selector)}: see list", *lines]), 2
+            )
         return found[0]
 
 
