@@ -53,6 +53,7 @@ from freezer_sdk.modes.base import Extra
 from freezer_sdk.options import validate
 from freezer_sdk.plugins import STORAGE, PluginRegistry
 from freezer_sdk.storages.memory import MemoryStorage
+from freezer_sdk.streams.osrc import parse_osrc
 
 COMPRESSORS: dict[str, Compressor] = {
     each.id: each for each in (NoCompressor(), ZlibCompressor(), ZstdCompressor(), Bzip2Compressor(), XzCompressor())
@@ -460,6 +461,15 @@ def test_configuration_files_that_are_deep_or_long(tmp_path: Path, text: str) ->
     with pytest.raises(ConfigurationError) as caught:
         parse_config(path)
     assert len(caught.value.message) < 2_000_000
+
+
+def test_references_that_grow_in_an_osrc_file() -> None:
+    lines = ["A0=xxxxxxxx", *(f'A{n}="$A{n - 1}$A{n - 1}$A{n - 1}$A{n - 1}"' for n in range(1, 60))]
+    lines += [f"B{n}=$A{n}$A{n}$A{n}$A{n}" for n in range(60)]
+    found = parse_osrc("\n".join(lines))
+    assert found.values["A1"] == "x" * 32
+    assert sum(map(len, found.values.values())) < 1_000_000
+    assert "A59" in found.unknown
 
 
 # -- places --------------------------------------------------------------------------------------------------------
