@@ -41,6 +41,7 @@ from freezer_sdk.engines.dedup.pack import SegmentRow
 from freezer_sdk.engines.dedup.slots import Kdf, SlotObject, store_slot, wrap
 from freezer_sdk.engines.dedup.writer import BlobWriter
 from freezer_sdk.errors import AccessDenied, IntegrityError, RepositoryError, UnsupportedFormat, WrongPassword
+from freezer_sdk.key_model import KeyRole
 from freezer_sdk.model import Buffer
 from freezer_sdk.storages.base import ObjectInfo
 from freezer_sdk.storages.memory import MemoryStorage
@@ -463,8 +464,14 @@ def test_a_flood_of_slots(world: World) -> None:
         world.attack.put("keys/" + hashlib.sha256(raw).hexdigest(), [raw])
     assert opens(world.storage, "owner")
     # what nobody would find is not stored; when the rubbish is gone, all is as before
-    with pytest.raises(IntegrityError, match="would not find"):
-        service(world.storage).rotate(Context())
+    for action in (
+        lambda: service(world.storage).rotate(Context()),
+        lambda: service(world.storage, "victim").change_password("new one"),
+        lambda: service(world.storage).add("new one", roles=[KeyRole.READER]),
+    ):
+        with pytest.raises(IntegrityError, match="would not find"):
+            action()
+    assert [opens(world.storage, name) for name in ("owner", "victim", "new one")] == [True, True, False]
     for info in list(world.storage.list("keys/")):
         if info.size == 4 << 20:
             world.storage.delete(info.name)

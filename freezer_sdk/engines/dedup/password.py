@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from freezer_sdk.crypto.kdf import Argon2Params
@@ -89,9 +90,26 @@ def change_password(
     storage.flush()
     _read_back(storage, name, new, phrase)
     old = _objects(storage, keys, keys.slot_id)  # once more: a rotation may have added some
+    if name not in old:
+        return _unseen(storage, name, old)
     ahead = {each for each, slot in old.items() if each != name and max(slot.bundles, default=0) > keys.epoch}
     left = _delete(storage, [each for each in old if each != name and each not in ahead])
     return (*left, *sorted(ahead))
+
+
+def _unseen(storage: Storage, name: str, old: Collection[str]) -> tuple[str, ...]:
+    """The listing lacks the new slot: the old one must stay.
+
+    Raises:
+        IntegrityError: it would go on lacking it.
+    """
+    if storage.capabilities.listing_lag:
+        return tuple(sorted(old))
+    _delete(storage, [name])
+    raise IntegrityError(
+        "readers would not find the new slot: there are more objects below keys/ than they look at",
+        hint="the old password still works; remove what is no slot of this repository, then try again",
+    )
 
 
 def drop_slots(storage: Storage, keys: KeyRing, slot_id: bytes) -> tuple[str, ...]:
