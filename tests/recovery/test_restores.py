@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -64,8 +65,11 @@ def test_every_kind_of_entry(make: MakeRepository, recover: Recover, tmp_path: P
     source = tmp_path / "source"
     make_every_kind(source)
     password = PASSWORD if encrypted else None
-    backup = make(password).backup(source, name="t")
+    freezer = make(password)
+    backup = freezer.backup(source, name="t")
     repository = tmp_path / "repository"
+    listed = recover("ls", repository, backup.id, password=password).out.splitlines()
+    assert len(listed) == len(list(freezer.entries(backup.id)))
     done = recover("restore", repository, backup.id, tmp_path / "out", password=password)
     compare(source, tmp_path / "out")
     assert "0 problems" in done.err
@@ -92,6 +96,18 @@ def test_with_nothing_installed_but_cryptography(
     recover("restore", tmp_path / "repository", "latest", tmp_path / "out", without=FAST)
     compare(source, tmp_path / "out")
     recover("verify", tmp_path / "repository", "--read-data", without=FAST)
+
+
+def test_with_the_python_of_the_system(make: MakeRepository, tmp_path: Path) -> None:
+    """Another interpreter with an older cryptography, where there is one."""
+    source = small_tree(tmp_path / "source")
+    make().backup(source, name="t")
+    for number, python in enumerate((sys.executable, "/usr/bin/python3")):
+        probe = subprocess.run([python, "-I", "-c", "import cryptography"], capture_output=True, check=False)
+        if probe.returncode == 0:
+            words = [python, "-I", TOOL, "restore", tmp_path / "repository", "latest", tmp_path / f"out{number}"]
+            subprocess.run(words, env={"FREEZER_PASSWORD": PASSWORD, "LANG": "C"}, capture_output=True, check=True)
+            compare(source, tmp_path / f"out{number}")
 
 
 def test_deeper_than_a_path_may_be_long(make: MakeRepository, recover: Recover, tmp_path: Path) -> None:
