@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import groupby
 from operator import attrgetter
 from typing import Final
@@ -66,9 +66,11 @@ class Holdings:
         unreadable: packs that no index names and whose tables cannot be read, and those that are cut short: what is
             whole in them can still be saved, so they stay.
         recent: packs that no index names yet, and whose writers may be at work.
+        gone: packs that are about to be deleted, or that are deleted at this moment.
     """
 
     index: BlobIndex
+    gone: frozenset[bytes] = frozenset()
     objects: list[IndexObject] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     packs: dict[tuple[Kind, bytes], ObjectInfo] = field(default_factory=dict)
@@ -78,9 +80,14 @@ class Holdings:
     problems: list[Problem] = field(default_factory=list)
 
     def present(self, kind: Kind, pack: bytes, end: int) -> bool:
-        """Whether a pack is there, and longer than ``end``: its table lies behind its last segment."""
+        """Whether a pack is there to stay, and longer than ``end``: its table lies behind its last segment."""
         info = self.packs.get((kind, pack))
-        return info is not None and info.size > end
+        return info is not None and info.size > end and pack not in self.gone
+
+    def absent(self) -> set[bytes]:
+        """Packs that indexes name and that are not there."""
+        named = frozenset[bytes]().union(*(each.packs for each in self.objects))
+        return set(named) - self.there(named)
 
     def size(self, packs: Collection[bytes]) -> int:
         """Bytes of those packs that are there."""
@@ -107,24 +114,41 @@ class FixedReader(BlobReader):
 
 
 def read_holdings(
-    handle: Handle, condemned: frozenset[bytes], since: datetime, *, tick: Callable[[], None]
+    handle: Handle,
+    condemned: frozenset[bytes],
+    since: datetime,
+    *,
+    gone: frozenset[bytes] = frozenset(),
+    tick: Callable[[], None],
 ) -> Holdings:
     """Loads all indexes, lists all packs, and reads the tables of packs that no index names.
 
     Args:
         condemned: packs in marks and decisions.
         since: a pack that was stored at this time or later may be on its way into an index.
+        gone: packs in decisions: they may vanish at any time, and count as if they had.
 
     Raises:
         StorageUnavailable: the storage lists only a part of what it holds.
         StorageError.
     """
-    found = Holdings(BlobIndex(condemned, trusts=handle.keys.trusts))
+    found = Holdings(BlobIndex(condemned, trusts=handle.keys.trusts), gone=gone)
     _load_indexes(handle, found, tick)
     for kind in Kind:
         _list_packs(handle, kind, found)
         _adopt(handle, kind, found, since, tick)
     return found
+
+
+def adopt_recent(handle: Handle, found: Holdings, *, tick: Callable[[], None]) -> None:
+    """Reads the tables of packs whose writers may be at work, too: their index may be what was lost.
+
+    Raises:
+        StorageError.
+    """
+    found.recent.clear()
+    for kind in Kind:
+        _adopt(handle, kind, found, datetime.max.replace(tzinfo=UTC), tick)
 
 
 def read_sections(handle: Handle, name: str) -> list[Section]:
@@ -232,7 +256,7 @@ def _list_packs(handle: Handle, kind: Kind, found: Holdings) -> None:
 
 
 def _adopt(handle: Handle, kind: Kind, found: Holdings, since: datetime, tick: Callable[[], None]) -> None:
-    known = found.index.packs(kind) | found.index.condemned
+    known = found.index.packs(kind) | found.gone
     adopted = []
     for (which, digest), info in sorted(found.packs.items()):
         if which is not kind or digest in known:

@@ -8,30 +8,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.dedup import features, protocol
-from freezer_sdk.engines.dedup.damage import damaged_packs
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.index import PackRows
 from freezer_sdk.engines.dedup.keyholders import reload
 from freezer_sdk.engines.dedup.keyring import Role
 from freezer_sdk.engines.dedup.lease import boottime
-from freezer_sdk.engines.dedup.losses import read_losses
 from freezer_sdk.engines.dedup.upkeep.claim import Claim, Wait
 from freezer_sdk.engines.dedup.upkeep.epochs import packs_of_earlier_epochs
 from freezer_sdk.engines.dedup.upkeep.holdings import FixedReader, Holdings, read_holdings
 from freezer_sdk.engines.dedup.upkeep.indexes import IndexMerge
 from freezer_sdk.engines.dedup.upkeep.living import Living, read_living, still_void
 from freezer_sdk.engines.dedup.upkeep.plan import Due, PackFigures, Plan, choose, find_due
+from freezer_sdk.engines.dedup.upkeep.reach import Reach
 from freezer_sdk.engines.dedup.upkeep.rewrite import Rewriter
 from freezer_sdk.engines.dedup.upkeep.spare import SpareStorage
 from freezer_sdk.engines.dedup.upkeep.tidy import is_dead, old_deletions, old_leases
-from freezer_sdk.engines.dedup.upkeep.usage import Usage, ranking
+from freezer_sdk.engines.dedup.upkeep.usage import Usage
 from freezer_sdk.errors import IntegrityError, RepositoryLocked, StorageFull
 from freezer_sdk.model import Event, Problem
 from freezer_sdk.upkeep_model import PruneOptions, PruneResult
@@ -171,29 +169,11 @@ class Prune:
             self._read_control()
         decided = frozenset[bytes]().union(*(decision.condemned for decision in self._sweeps.decisions))
         condemned = self._marks.condemned | decided
-        self._holdings = read_holdings(self._handle, condemned, self._since, tick=self._keep)
+        self._holdings = read_holdings(self._handle, condemned, self._since, gone=decided, tick=self._keep)
         self._problems += self._holdings.problems
-        self._reader = FixedReader(self._handle, self._holdings.index)
-        damaged = damaged_packs(self._storage, keys)
-        for pack in damaged | self._absent() | self._holdings.unreadable:
-            self._holdings.index.distrust(pack)  # what is copied elsewhere must not count as stored because of it
-        rank = ranking(self._holdings.present, due=self._due.packs, marked=condemned, damaged=damaged)
-        lost = read_losses(self._storage, keys).blobs
-        usage = Usage(self._reader, self._holdings.index, rank, trusts=keys.trusts, tick=self._keep, lost=lost)
-        for commit in self._living.commits.values():
-            usage.add(commit)
-        for commit in self._living.forged.values():
-            try:
-                usage.add(commit)
-            except IntegrityError as error:  # whoever forged it must not be able to stop others
-                message = f"a forged backup is not whole, and keeps nothing alive: {error}"
-                self._problems.append(Problem(path=commit.backup.id, kind="forged", message=message, fatal=False))
-        self._usage = self._saved = usage
-        if self._living.spared:
-            self._saved = usage.copy()
-            for commit in self._living.spared.values():
-                with suppress(IntegrityError):  # it is forgotten all the same
-                    self._saved.add(commit)
+        reach = Reach(self._handle, self._living, self._holdings, self._due.packs, condemned, tick=self._keep)
+        self._reader, self._usage, self._saved = reach.reader, reach.usage, reach.saved
+        self._problems += reach.problems
         self._result = replace(self._result, backups=len(self._living.commits), held_by=self._due.held_by)
 
     def _read_control(self) -> None:
@@ -248,7 +228,7 @@ class Prune:
     def _clear(self) -> None:
         """Deletes what decisions gave up, this run's and those of runs that died; commits, then indexes, then packs."""
         decisions, holdings = self._sweeps.decisions, self._holdings
-        self._gone = self._gone.union(*(decision.condemned for decision in decisions)) | self._absent()
+        self._gone = self._gone.union(*(decision.condemned for decision in decisions)) | holdings.absent()
         living, handle = self._living, self._handle
         released = self._released.union(*(decision.released for decision in decisions)) & living.forgotten
         void = {name for name in living.void if still_void(handle, name, self._sweeps)}
@@ -269,12 +249,6 @@ class Prune:
             freed_packs=len(going),
             freed_bytes=sum(info.size for info in going),
         )
-
-    def _absent(self) -> set[bytes]:
-        """Packs that indexes name and that are not there; nothing that is needed lies only there."""
-        holdings = self._holdings
-        named = frozenset[bytes]().union(*(each.packs for each in holdings.objects))
-        return set(named) - holdings.there(named)
 
     def _plan(self) -> Plan:
         """Which packs are to go next."""
