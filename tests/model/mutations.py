@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
@@ -12,11 +12,13 @@ from freezer_sdk.engines.dedup import protocol
 from freezer_sdk.engines.dedup.catalog import Judged
 from freezer_sdk.engines.dedup.deletion import Sweeps
 from freezer_sdk.engines.dedup.index import BlobIndex
+from freezer_sdk.engines.dedup.layout import Kind
 from freezer_sdk.engines.dedup.lease import Lease
 from freezer_sdk.engines.dedup.reader import BlobReader
 from freezer_sdk.engines.dedup.session import WriteSession
-from freezer_sdk.engines.dedup.upkeep import living, prune, reach, usage
+from freezer_sdk.engines.dedup.upkeep import living, prune, reach, tidy, usage
 from freezer_sdk.engines.dedup.upkeep.holdings import Holdings
+from freezer_sdk.engines.dedup.upkeep.indexes import IndexMerge
 from freezer_sdk.engines.dedup.upkeep.rewrite import Rewriter
 
 Patches = Callable[[ExitStack], None]
@@ -176,6 +178,52 @@ def _generations_are_not_noted(stack: ExitStack) -> None:
     _replace(stack, WriteSession, "look", make)
 
 
+def _second_lines_are_missing(stack: ExitStack) -> None:
+    """Writers heed marks only, not decisions, and do not look whether packs are there."""
+
+    def plain(read_sweeps: Any) -> Any:
+        def mutated(*args: Any) -> Sweeps:
+            sweeps = read_sweeps(*args)
+            return replace(sweeps, decisions=tuple(replace(d, condemned=frozenset()) for d in sweeps.decisions))
+
+        return mutated
+
+    def make(look: Any) -> Any:
+        def mutated(self: WriteSession) -> None:
+            with patch.object(protocol, "read_sweeps", plain(protocol.read_sweeps)):
+                look(self)
+
+        return mutated
+
+    _replace(stack, WriteSession, "look", make)
+    _replace(stack, WriteSession, "lost_packs", lambda _lost: lambda _self, _parent: False)
+
+
+def _indexes_are_read_before_marks(stack: ExitStack) -> None:
+    _second_lines_are_missing(stack)
+
+    def make(look: Any) -> Any:
+        def mutated(self: WriteSession) -> None:
+            early = BlobReader(self._handle, BlobIndex(trusts=self._keys.trusts))
+            for kind in Kind:
+                early.load_index(kind)
+            look(self)
+            for pack in self.reader.index.condemned:
+                early.index.distrust(pack)
+            self.reader = early
+
+        return mutated
+
+    _replace(stack, WriteSession, "look", make)
+
+
+def _indexes_go_last(stack: ExitStack) -> None:
+    """As when maintenance dies between its marks and the indexes that name what they condemned."""
+    _second_lines_are_missing(stack)
+    _replace(stack, IndexMerge, "run", lambda _run: lambda _self, _gone: [])
+    _replace(stack, tidy, "_old_marks", lambda old: lambda marks, sweeps, _there, *when: old(marks, sweeps, (), *when))
+
+
 _SWEPT = "a writer while packs are marked and swept"
 _LATE = "a late commit"
 
@@ -200,6 +248,10 @@ MUTATIONS = (
     ),
     Mutation("sweeps wait for leases", "a writer that takes long", "kept waiting", _leases_are_not_waited_for),
     Mutation("writers refresh their leases", "a writer that takes long", "kept waiting", _leases_are_not_refreshed),
+    Mutation(
+        "marks are read before indexes", "an index that was read long ago", "lacks", _indexes_are_read_before_marks
+    ),
+    Mutation("indexes go before packs, and marks last", "a mark that has gone", "lacks", _indexes_go_last),
     Mutation(
         "needed content is copied before the decision",
         "a parent that is forgotten meanwhile",
