@@ -13,7 +13,14 @@ from freezer_sdk.engines.dedup import control, protocol
 from freezer_sdk.engines.dedup.access import create_repository, open_repository
 from freezer_sdk.engines.dedup.keyholders import add_slot, reconfigure, reload, rotate
 from freezer_sdk.engines.dedup.keyring import OWNER, Role
-from freezer_sdk.errors import AccessDenied, ConfigurationError, IntegrityError, RepositoryLocked, WrongPassword
+from freezer_sdk.errors import (
+    AccessDenied,
+    ConfigurationError,
+    IntegrityError,
+    ObjectExists,
+    RepositoryLocked,
+    WrongPassword,
+)
 from freezer_sdk.storages.base import Capabilities
 from freezer_sdk.storages.memory import MemoryStorage
 
@@ -239,6 +246,21 @@ def test_a_killed_administrator_leaves_everything_as_it_was(storage, owner):
         ring = open_repository(storage, lambda: "owner")
         assert ring.config.number == number + (steps == 3)
         assert rotate(storage, owner).epoch == ring.epoch + 1
+
+
+def test_a_lost_answer_is_not_taken_for_somebody_else(storage, owner):
+    """The configuration was stored, and a retry finds it: the slots that it needs must stay."""
+
+    class Forgetful(MemoryStorage):
+        def put(self, name, buffers, *, if_absent=False):
+            info = super().put(name, buffers, if_absent=if_absent)
+            if name.startswith("config/"):
+                raise ObjectExists(name)
+            return info
+
+    forgetful = Forgetful(space=storage.location.removeprefix("memory:"))
+    assert rotate(forgetful, owner).epoch == 2
+    assert open_repository(storage, lambda: "owner").epoch == 2
 
 
 def test_without_conditional_put_the_last_one_to_write_is_found_out():

@@ -219,7 +219,12 @@ def store_config(storage: Storage, signed: SignedConfig) -> None:
     capabilities = storage.capabilities
     if not capabilities.conditional_put and find_object(storage, name) is not None:
         raise ObjectExists(f"{name} is there already")
-    storage.put(name, [signed.raw], if_absent=capabilities.conditional_put)
+    try:
+        storage.put(name, [signed.raw], if_absent=capabilities.conditional_put)
+    except ObjectExists:
+        if documents.read_bounded(storage, name, configs.MAX_SIZE) != signed.raw:
+            raise
+        # else it is ours: an answer was lost on the way, and the storage was asked again
     if not capabilities.conditional_put:
         time.sleep(capabilities.listing_lag.total_seconds())
         if documents.read_bounded(storage, name, configs.MAX_SIZE) != signed.raw:

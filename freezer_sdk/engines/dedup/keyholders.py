@@ -19,7 +19,7 @@ from freezer_sdk.engines.dedup.recovery_key import phrase_of
 from freezer_sdk.engines.dedup.slots import SlotObject, SlotSecrets, store_slot, wrap
 from freezer_sdk.engines.dedup.stored import Stored
 from freezer_sdk.engines.dedup.unlock import unlock
-from freezer_sdk.errors import ConfigurationError, IntegrityError, ObjectExists, RepositoryError, RepositoryLocked
+from freezer_sdk.errors import ConfigurationError, IntegrityError, ObjectExists, RepositoryLocked
 from freezer_sdk.storages.base import Storage
 
 _ATTEMPTS: Final = 8
@@ -220,11 +220,13 @@ def _update(storage: Storage, keys: KeyRing, change: Callable[[KeyRing], _Change
         names = [store_slot(storage, slot) for slot in slots]
         try:
             _refuse_unseen(storage, slots)
-            store_config(storage, configs.encode_config(new, ring.slot_id, ring.secret.signing))
-        except (ObjectExists, RepositoryError) as error:
+        except IntegrityError:
             storage.delete_many([*names, *(COPIES + name for name in names)])
-            if isinstance(error, RepositoryError):
-                raise
+            raise
+        try:
+            store_config(storage, configs.encode_config(new, ring.slot_id, ring.secret.signing))
+        except ObjectExists:
+            storage.delete_many([*names, *(COPIES + name for name in names)])
             continue
         return reload(storage, ring)
     raise RepositoryLocked("others change the configuration all the time", hint="try again later")
