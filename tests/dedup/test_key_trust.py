@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,12 @@ from freezer_sdk import CopyOutcome, Freezer
 from freezer_sdk.engines.dedup.access import open_repository
 from freezer_sdk.engines.dedup.catalog import Catalog
 from freezer_sdk.engines.dedup.keyring import Role
-from freezer_sdk.errors import AccessDenied, BackupNotFound, PolicyRefusal
+from freezer_sdk.errors import AccessDenied, BackupNotFound, ObjectNotFound, PolicyRefusal, StorageUnavailable
+from freezer_sdk.model import Buffer
+from freezer_sdk.storages.base import ObjectInfo
 from freezer_sdk.storages.memory import MemoryStorage
+from freezer_sdk.testing import Fault, FaultyStorage
+from freezer_sdk.testing.faults import fail
 
 
 @pytest.fixture
@@ -195,6 +200,36 @@ def test_a_writer_only_backs_up_and_no_more(storage: MemoryStorage, source: Path
         owner.restore(second.id, tmp_path / "out")
         assert owner.verify(read_data=True).ok
     assert content(tmp_path / "out") == content(source)
+
+
+@pytest.mark.parametrize("roles", [(Role.WRITER,), CLIENT])
+def test_a_client_needs_to_do_no_more_than_add(storage: MemoryStorage, source: Path, roles: tuple[Role, ...]) -> None:
+    """It replaces nothing and deletes nothing, also when it was killed before."""
+
+    class AddOnly(MemoryStorage):
+        def put(self, name: str, buffers: Iterable[Buffer], *, if_absent: bool = False) -> ObjectInfo:
+            try:
+                self.stat(name)
+            except ObjectNotFound:
+                return super().put(name, buffers, if_absent=if_absent)
+            raise AssertionError(f"{name} is there already")
+
+        def delete(self, name: str) -> None:
+            raise AssertionError(f"{name} must stay")
+
+    join(storage, "web", *roles, hosts=["h"])
+    narrow = AddOnly(space=storage.location.removeprefix("memory:"))
+    with opened(narrow, "web") as web:
+        web.backup(source, host="h")
+    cut = FaultyStorage(narrow, Fault(fail(StorageUnavailable("gone")), at=3, times=None, methods={"put"}))
+    (source / "new").write_bytes(random.Random(99).randbytes(100_000))
+    with opened(cut, "web") as web, pytest.raises(StorageUnavailable):
+        web.backup(source, host="h")
+    with opened(narrow, "web") as web:
+        assert web.backup(source, host="h").stats.added_bytes < 150_000
+    with opened(storage, "owner") as owner:
+        assert len(owner.backups()) == 2
+        assert owner.verify(read_data=True).ok
 
 
 def test_a_reader_only_reads(storage: MemoryStorage, source: Path, tmp_path: Path) -> None:
