@@ -149,8 +149,11 @@ class Connector:
             if transport.host_key is None:
                 raise TimeoutError
         check_host_key(hop, known, transport.host_key, host_key)
-        with _reporting(f"no login at {where}"), agent_keys(hop.agent and self._settings.agent) as agent:
-            login = Login(hop, transport, password, self._settings.timeout)
+        login = Login(hop, transport, password, self._settings.timeout)
+        with (
+            _reporting(f"no login at {where}"),
+            agent_keys(hop.agent and self._settings.agent, self._settings.timeout, login.problems) as agent,
+        ):
             keys = self._ring.candidates(
                 hop.keys, agent, needed=hop.keys_needed, only_files=hop.only_keys, problems=login.problems
             )

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from freezer_sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from paramiko import Agent, PKey
+    from paramiko import PKey
+    from paramiko.agent import AgentSSH
 
 _OPENSSH = b"openssh-key-v1\0"
 _OLD_FORMAT = re.compile(rb"-----BEGIN (RSA|EC) PRIVATE")
@@ -46,7 +47,7 @@ class KeyRing:
         self._lock = threading.Lock()
 
     def candidates(
-        self, files: Sequence[str], agent: Agent | None, *, needed: bool, only_files: bool, problems: list[str]
+        self, files: Sequence[str], agent: AgentSSH | None, *, needed: bool, only_files: bool, problems: list[str]
     ) -> Iterator[Candidate]:
         """Keys in the order in which they are tried.
 

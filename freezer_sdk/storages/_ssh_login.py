@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import socket
+import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -14,7 +16,8 @@ from freezer_sdk.storages._ssh_hosts import KnownHosts, fingerprint, known_name
 from freezer_sdk.storages._ssh_keys import Candidate
 
 if TYPE_CHECKING:
-    from paramiko import Agent, PKey, Transport
+    from paramiko import PKey, Transport
+    from paramiko.agent import AgentSSH
 
 
 def name_of(hop: Hop) -> str:
@@ -69,19 +72,33 @@ def check_host_key(hop: Hop, known: KnownHosts, key: PKey, wanted: str | None) -
 
 
 @contextlib.contextmanager
-def agent_keys(wanted: bool) -> Iterator[Agent | None]:
-    """The user's SSH agent, where there is one."""
-    from paramiko import Agent, SSHException
+def agent_keys(wanted: bool, patience: float, problems: list[str]) -> Iterator[AgentSSH | None]:
+    """The user's SSH agent, where there is one that answers.
 
+    Args:
+        patience: seconds for each answer.
+        problems: gets a line when it does not.
+    """
+    from paramiko import SSHException
+    from paramiko.agent import AgentSSH, get_agent_connection
+
+    connection = get_agent_connection() if wanted else None
+    if connection is None:
+        yield None
+        return
     agent = None
-    if wanted:
-        with contextlib.suppress(SSHException, OSError):
-            agent = Agent()
     try:
+        if isinstance(connection, socket.socket):
+            connection.settimeout(patience)  # paramiko's own Agent would wait for ever
+        try:
+            agent = AgentSSH()
+            agent._connect(connection)  # type: ignore[attr-defined]  # the stubs lack it
+        except (SSHException, OSError, ValueError, struct.error) as error:
+            agent = None
+            problems.append(f"the SSH agent does not answer as it should ({str(error) or type(error).__name__})")
         yield agent
     finally:
-        if agent is not None:
-            agent.close()
+        connection.close()
 
 
 class Login:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -235,6 +238,31 @@ class TestAgent:
     def test_one_that_is_gone(self, sshd, path, monkeypatch, tmp_path):
         monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "nobody"))
         assert works(**sshd.options(path, agent=True))
+
+    @pytest.mark.parametrize("says", [b"", b"\0\0\0\1\5"])
+    def test_one_that_says_nothing_of_use(self, sshd, path, monkeypatch, tmp_path, says):
+        """The keys in files are tried all the same; paramiko alone would wait for ever."""
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+        with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as taken:
+            listener.bind(str(tmp_path / "agent"))
+            listener.listen()
+
+            def answer():
+                with contextlib.suppress(OSError):
+                    while True:
+                        connection = taken.enter_context(listener.accept()[0])
+                        connection.sendall(says)
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            try:
+                assert works(**sshd.options(path, agent=True, timeout=2.0))
+                stranger = [sshd.key("stranger")]
+                message = refused(**sshd.options(path, identity_file=stranger, agent=True, timeout=2.0))
+                assert "the SSH agent does not answer" in message
+            finally:
+                listener.shutdown(socket.SHUT_RDWR)
+                thread.join()
 
 
 class TestPassword:
