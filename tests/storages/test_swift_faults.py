@@ -14,7 +14,7 @@ import trees
 from servers import start, stop
 from tcp_proxy import TcpProxy
 
-from freezer_sdk import AccessDenied, Freezer, ObjectNotFound, StorageError, StorageUnavailable, open_storage
+from freezer_sdk import AccessDenied, Freezer, ObjectNotFound, StorageUnavailable, open_storage
 from freezer_sdk.errors import CapabilityMissing, StorageFull, StorageThrottled, Transient
 from freezer_sdk.storages.swift import SwiftStorage
 
@@ -200,28 +200,59 @@ def test_segments_are_neither_seen_nor_left(env, container):
         assert list(segments.list()) == []
 
 
+def large(folder, megabytes):
+    folder.mkdir(exist_ok=True)
+    for number in range(megabytes):
+        (folder / f"large-{number}").write_bytes(os.urandom(1 << 20))
+
+
 @pytest.mark.swift
-def test_a_backup_goes_on_when_the_cluster_was_away(tmp_path):
+def test_cluster_stopped_and_started_again_in_mid_backup(tmp_path):
+    """The run goes on where it was; the earlier backup and the new one are whole."""
     env = start("swift", instance="restarted")
     try:
         trees.make_every_kind(tmp_path / "source")
-        for number in range(24):
-            (tmp_path / "source" / f"large-{number}").write_bytes(os.urandom(1 << 20))
-        options = {**login(env), "retry_time": 120}
-        with Freezer("swift:backups/there", create=True, encryption=False, storage_options=options) as freezer:
-            first = freezer.backup(tmp_path / "source", name="first")
-            (tmp_path / "source" / "more").write_bytes(os.urandom(8 << 20))
-            stop("swift", instance="restarted")
-            back = threading.Timer(2.0, start, ("swift",), {"instance": "restarted"})
-            back.start()
-            try:
-                second = freezer.backup(tmp_path / "source", name="second").id
-            except StorageError:
-                second = None
-            back.join()
-            assert freezer.verify(read_data=True).ok
-            freezer.restore(second or first.id, tmp_path / "out")
-        if second:
-            trees.compare(tmp_path / "source", tmp_path / "out")
+        with TcpProxy("127.0.0.1", int(env["SWIFT_PORT"])) as proxy:
+            options = {**login(env, port=proxy.port), "retry_time": 120}
+            place = f"swift:restarted-{uuid.uuid4().hex}"
+            with Freezer(place, create=True, encryption=False, storage_options=options) as freezer:
+                freezer.backup(tmp_path / "source", name="first")
+                large(tmp_path / "source", 24)
+
+                def away():
+                    goal, deadline = proxy.up + (8 << 20), time.monotonic() + 30
+                    while proxy.up < goal and time.monotonic() < deadline:
+                        time.sleep(0.01)
+                    stop("swift", instance="restarted")
+                    start("swift", instance="restarted")
+
+                killer = threading.Thread(target=away)
+                killer.start()
+                backup = freezer.backup(tmp_path / "source", name="second")
+                killer.join()
+                assert backup.status == "complete"
+                assert len(freezer.backups()) == 2
+                assert freezer.verify(read_data=True).ok
+                freezer.restore(backup.id, tmp_path / "out")
+        trees.compare(tmp_path / "source", tmp_path / "out")
     finally:
         stop("swift", instance="restarted")
+
+
+@pytest.mark.swift
+def test_cluster_that_does_not_come_back(env, proxy, tmp_path):
+    """The run fails clearly and in time; what was there is whole."""
+    large(tmp_path / "source", 2)
+    options = {**login(env, port=proxy.port), "retry_time": 1}
+    place = f"swift:gone-{uuid.uuid4().hex}"
+    with Freezer(place, create=True, encryption=False, storage_options=options) as freezer:
+        first = freezer.backup(tmp_path / "source")
+        large(tmp_path / "source", 24)
+        proxy.cut("reset", after=8 << 20, direction="up")
+        started = time.monotonic()
+        with pytest.raises(StorageUnavailable):
+            freezer.backup(tmp_path / "source")
+        assert time.monotonic() - started < 30
+        proxy.heal()
+        assert [backup.id for backup in freezer.backups()] == [first.id]
+        assert freezer.verify(read_data=True).ok
