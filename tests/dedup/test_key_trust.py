@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,14 @@ from dedup.holders import CLIENT, content, handle_of, join, made, opened, servic
 from dedup.two import settle
 
 from freezer_sdk import CopyOutcome, Freezer
+from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.dedup.access import open_repository
 from freezer_sdk.engines.dedup.catalog import Catalog
+from freezer_sdk.engines.dedup.engine import DedupEngine
 from freezer_sdk.engines.dedup.keyring import Role
 from freezer_sdk.errors import AccessDenied, BackupNotFound, ObjectNotFound, PolicyRefusal, StorageUnavailable
-from freezer_sdk.model import Buffer
+from freezer_sdk.model import BackupOptions, Buffer
+from freezer_sdk.modes.fs import FilesystemMode
 from freezer_sdk.storages.base import ObjectInfo
 from freezer_sdk.storages.memory import MemoryStorage
 from freezer_sdk.testing import Fault, FaultyStorage
@@ -200,6 +204,31 @@ def test_a_writer_only_backs_up_and_no_more(storage: MemoryStorage, source: Path
         owner.restore(second.id, tmp_path / "out")
         assert owner.verify(read_data=True).ok
     assert content(tmp_path / "out") == content(source)
+
+
+def test_what_need_not_be_read_for_a_copy_is_said_by_trusted_slots(
+    storage: MemoryStorage, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two repositories with a backup of one run: what has not changed since in one need not be copied to the other."""
+    elsewhere = MemoryStorage()
+    made(elsewhere)
+    join(storage, "web", *CLIENT)
+    twin = BackupOptions(name="n", host="h", id="ab" * 16, time=datetime(2026, 1, 1, tzinfo=UTC))
+    for place in (storage, elsewhere):
+        with (
+            DedupEngine().open(place, password=lambda: "owner") as repository,
+            FilesystemMode(paths=[str(source)]).protect() as protected,
+        ):
+            repository.backup(protected, twin, Context())
+    with opened(storage, "owner") as owner, opened(elsewhere, "owner") as target:
+        (source / "new").write_bytes(b"new")
+        changed = owner.backup(source, host="h", name="n")
+        (source / "f0").write_bytes(b"spoilt")
+        plant(storage, "web", source, "ab" * 16, monkeypatch)
+        (result,) = target.copy(owner, [changed.id])
+        assert result.read_bytes < 1000
+        target.restore(changed.id, tmp_path / "out")
+    assert len((tmp_path / "out" / "f0").read_bytes()) == 200_000
 
 
 @pytest.mark.parametrize("roles", [(Role.WRITER,), CLIENT])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from freezer_sdk.engines.base import Context
@@ -195,7 +195,10 @@ class CopyRun:
         if Role.READER not in self._keys.roles:
             return None, None
         mine = self._backup
-        ids = {} if self._alike else {item.id: item for item in self._source.catalog.listed(strict=False)}
+        ids: dict[str, list[Listed]] = {}
+        if not self._alike:
+            for item in self._source.catalog.listed(strict=False):
+                ids.setdefault(item.id, []).append(item)
         best: tuple[Commit | None, Pair | None] = None, None
         for commit in self._catalog.visible([], newest_first=True, strict=False):
             backup = commit.backup
@@ -214,17 +217,15 @@ class CopyRun:
             best = commit, pair
         return best
 
-    def _pair(self, commit: Commit, ids: Mapping[str, Listed]) -> Pair | None:
+    def _pair(self, commit: Commit, ids: Mapping[str, Sequence[Listed]]) -> Pair | None:
+        """Where the same lies in the source, by the word of slots that are trusted there."""
         origin = commit.origin
         if origin is not None and origin.repository == self._source.repository:
             return Pair(origin.root, commit.root, exact=True)
-        twin = ids.get(commit.backup.id)
-        if twin is None:
-            return None
-        try:
-            return Pair(self._source.catalog.open(twin).root, commit.root, exact=False)
-        except RepositoryError:
-            return None
+        source = self._source
+        twins = source.catalog.judge(ids[commit.backup.id]).counting if commit.backup.id in ids else {}
+        trusted = [twin for twin in twins.values() if source.handle.keys.trusts(twin.signer)]
+        return Pair(trusted[0].root, commit.root, exact=False) if len(trusted) == 1 else None
 
     # -- progress ------------------------------------------------------------------------------------------
 
