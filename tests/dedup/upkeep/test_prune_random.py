@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 from dedup.upkeep.world import GRACE, Clocked, content, keys_of, new_repository, opened, prune, restored
 
-from freezer_sdk import Backup, FreezerError, StorageError, StorageFull, StorageUnavailable
+from freezer_sdk import (
+    Backup,
+    FreezerError,
+    LeaseLost,
+    RepositoryLocked,
+    StorageError,
+    StorageFull,
+    StorageUnavailable,
+)
 from freezer_sdk.engines.dedup import protocol
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.layout import Kind, digest_of, pack_name
@@ -43,6 +51,8 @@ class History:
             (5, self.wait),
             (1, self.lose_index),
             (1, self.damage_index),
+            (3, self.prune_meanwhile),
+            (3, self.back_up_meanwhile),
             (2, self.mark_everything),
             (2, self.lose_copy),
         ]
@@ -65,7 +75,7 @@ class History:
                 self.count += 1
                 assert restored(freezer, backup, self.base / f"out{self.count}") == expected
 
-    def back_up(self) -> None:
+    def back_up(self, *faults: Fault) -> None:
         source = self.base / "source"
         for _ in range(self.rng.randrange(1, 8)):
             path = source / f"d{self.rng.randrange(3)}" / f"f{self.rng.randrange(30)}"
@@ -75,7 +85,7 @@ class History:
                 path.write_bytes(random.Random(self.rng.randrange(60)).randbytes(self.rng.choice((50, 3000, 90_000))))
         (source / "always").parent.mkdir(exist_ok=True)
         (source / "always").write_bytes(b"always")
-        with opened(self.storage) as freezer:
+        with opened(FaultyStorage(self.storage, *faults)) as freezer:
             backup = freezer.backup(source, name="t", force_read=self.rng.random() < 0.7)
         self.live[backup.id] = backup, content(source)
 
@@ -115,6 +125,29 @@ class History:
         with suppress(FreezerError):
             prune(FaultyStorage(self.storage, short), **self.options())
         self.storage.pass_time(301)
+
+    def meanwhile(self, *steps: Callable[[], None], last: int) -> Fault:
+        """Other things that happen while something is suspended at one of its calls."""
+        chosen = self.rng.choices(steps, k=self.rng.randrange(1, 4))
+
+        def action(call: object) -> None:
+            for step in chosen:
+                self.told.append(f"  {step.__name__}")
+                with suppress(RepositoryLocked, LeaseLost):
+                    step()
+
+        return Fault(action, at=self.rng.randrange(1, last))
+
+    def prune_meanwhile(self) -> None:
+        fault = self.meanwhile(self.back_up, self.forget, self.prune, self.wait, last=90)
+        with suppress(RepositoryLocked, LeaseLost):
+            prune(FaultyStorage(self.storage, fault), **self.options())
+        self.storage.pass_time(301)
+
+    def back_up_meanwhile(self) -> None:
+        fault = self.meanwhile(self.forget, self.prune, self.wait, self.wait, last=60)
+        with suppress(LeaseLost):
+            self.back_up(fault)
 
     def wait(self) -> None:
         self.storage.pass_time(self.rng.choice((60, GRACE / 2, GRACE + 60, 3 * GRACE)))
