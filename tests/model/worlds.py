@@ -64,8 +64,8 @@ def a_writer_whose_machine_sleeps(lab: Lab) -> World:
     lab.together({"W": lab.stream("W0", X), "P": lab.prune()}, ["W before put packs/", "P"])
     return lab.world(
         "a writer whose machine sleeps",
-        Actor(name="W", body=lab.stream("W", X), frozen=True),
-        Actor(name="P2", body=lab.prune(), start=1),
+        Actor(name="W", body=lab.stream("W", X), frozen=True, last=0),
+        Actor(name="P2", body=lab.prune(), start=1, last=1),
         Actor(name="P3", body=lab.prune(), start=2),
         times=[0, LONG, 2 * LONG],
     )
@@ -170,7 +170,7 @@ def a_writer_that_takes_long(lab: Lab) -> World:
         "a writer that takes long",
         Actor(name="W", body=lab.slow("W", X, pieces=4, seconds=GRACE // 2), last=0),
         Actor(name="M", body=lab.mark(lab.packs(), 1), last=0),
-        Actor(name="P", body=lab.prune(), start=3),
+        Actor(name="P", body=lab.prune(), start=3, last=3),
         times=[GRACE // 2 * number for number in range(5)],
     )
 
@@ -216,9 +216,10 @@ def a_backup_that_is_brought_back(lab: Lab) -> World:
         Actor(
             name="U",
             body=lab.undelete("B0", forgotten),
+            last=0,
             failures=frozenset({"LeaseLost", "BackupNotFound", "IntegrityError"}),
         ),
-        Actor(name="P2", body=lab.prune()),
+        Actor(name="P2", body=lab.prune(), last=0),
         Actor(name="P3", body=lab.prune(), start=1),
         times=[0, LONG],
     )
