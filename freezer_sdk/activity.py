@@ -1,4 +1,4 @@
-"""Whether a storage is being waited for, and for how long nothing has moved."""
+"""The storage that a repository works with: watched while it is waited for, its times kept in bounds."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from freezer_sdk.errors import ConfigurationError
 from freezer_sdk.model import Buffer
 from freezer_sdk.storages.base import Capabilities, ObjectInfo, Reader, Storage, Traffic, Upload
 
 T = TypeVar("T")
+# A server can say any time. Ages and periods are added to it, so it keeps clear of the ends of what a date can hold.
+_EARLIEST: Final = datetime(1000, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 class Activity:
@@ -58,6 +62,8 @@ class Activity:
 
 class WatchedStorage(Storage):
     """Hands every call on to another storage, and notes that it is under way.
+
+    A time that the storage tells is moved into the years 1000 to 9000, whatever the server said.
 
     Args:
         storage: does the work; its ``traffic`` is listened to.
@@ -102,7 +108,7 @@ class WatchedStorage(Storage):
     def put(self, name: str, buffers: Sequence[Buffer], *, if_absent: bool = False) -> ObjectInfo:
         """See :meth:`Storage.put`."""
         with self.activity.call():
-            return self._storage.put(name, buffers, if_absent=if_absent)
+            return _bounded(self._storage.put(name, buffers, if_absent=if_absent))
 
     @contextmanager
     def upload(self, name: str) -> Iterator[Upload]:
@@ -124,7 +130,7 @@ class WatchedStorage(Storage):
     def stat(self, name: str) -> ObjectInfo:
         """See :meth:`Storage.stat`."""
         with self.activity.call():
-            return self._storage.stat(name)
+            return _bounded(self._storage.stat(name))
 
     def list(self, prefix: str = "", *, delimiter: str | None = None) -> Iterator[ObjectInfo]:
         """See :meth:`Storage.list`."""
@@ -138,7 +144,7 @@ class WatchedStorage(Storage):
                 item = next(items, None)
             if item is None:
                 return
-            yield item
+            yield _bounded(item)
 
     def delete(self, name: str) -> None:
         """See :meth:`Storage.delete`."""
@@ -158,7 +164,7 @@ class WatchedStorage(Storage):
     def now(self) -> datetime:
         """See :meth:`Storage.now`."""
         with self.activity.call():
-            return self._storage.now()
+            return _within(self._storage.now())
 
     def close(self) -> None:
         """Closes the storage that does the work."""
@@ -176,7 +182,7 @@ class _Upload:
 
     def commit(self) -> ObjectInfo:
         with self._activity.call():
-            return self._upload.commit()
+            return _bounded(self._upload.commit())
 
 
 class _Reader:
@@ -236,3 +242,12 @@ def _listen(storage: Storage, activity: Activity) -> None:
     if not isinstance(traffic, _Listening):
         traffic = storage.traffic = _Listening(traffic)
     traffic.add(activity)
+
+
+def _bounded(info: ObjectInfo) -> ObjectInfo:
+    moment = _within(info.modified)
+    return info if moment is info.modified else replace(info, modified=moment)
+
+
+def _within(moment: datetime) -> datetime:
+    return moment if _EARLIEST <= moment <= _LATEST else min(max(moment, _EARLIEST), _LATEST)

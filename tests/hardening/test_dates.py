@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cli.program import Cli
 from dedup.two import settle
+from dedup.upkeep.world import Clocked, new_repository, opened
 from hardening.forge import Entry, Forge
 
-from freezer_sdk import Freezer
+from freezer_sdk import Freezer, IntegrityError, LeaseLost, PolicyRefusal, RepositoryLocked, RetentionPolicy
 from freezer_sdk.engines.dedup import backup as runs
 from freezer_sdk.engines.dedup.layout import backup_name, parse_backup_name
+from freezer_sdk.model import Buffer
+from freezer_sdk.storages.base import ObjectInfo
 from freezer_sdk.storages.local import LocalStorage
 from freezer_sdk.storages.memory import MemoryStorage
 
@@ -210,3 +215,67 @@ def test_times_that_no_file_system_has_fail_alone_or_are_clamped(tmp_path: Path,
         result = freezer.restore(backup, tmp_path / "out")
         assert (tmp_path / "out" / "b").read_bytes() == b"x"
         assert (tmp_path / "out" / "a").exists() or result.problems
+
+
+class OddClock(Clocked):
+    """What it says of the times of objects, and of its own, is up to a test."""
+
+    modified: datetime | None = None
+    clock: datetime | None = None
+
+    def _odd(self, info: ObjectInfo) -> ObjectInfo:
+        return info if self.modified is None else replace(info, modified=self.modified)
+
+    def list(self, prefix: str = "", *, delimiter: str | None = None) -> Iterator[ObjectInfo]:
+        return map(self._odd, super().list(prefix, delimiter=delimiter))
+
+    def stat(self, name: str) -> ObjectInfo:
+        return self._odd(super().stat(name))
+
+    def put(self, name: str, buffers: Sequence[Buffer], *, if_absent: bool = False) -> ObjectInfo:
+        return self._odd(super().put(name, buffers, if_absent=if_absent))
+
+    def now(self) -> datetime:
+        return super().now() if self.clock is None else self.clock
+
+
+ENDS = {
+    "first": datetime.min.replace(tzinfo=UTC),
+    "epoch": datetime(1970, 1, 1, tzinfo=UTC),
+    "unsigned": datetime(2106, 2, 7, 6, 28, 16, tzinfo=UTC),
+    "last": datetime.max.replace(tzinfo=UTC),
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
+@pytest.mark.parametrize("what", ["modified", "clock"])
+def test_a_storage_whose_clock_is_odd(source: Path, tmp_path: Path, what: str, end: datetime) -> None:
+    """Whatever a server says of times: an answer or a plain refusal, and no backup is lost."""
+    storage = OddClock()
+    new_repository(storage)
+    with opened(storage) as freezer:
+        first = freezer.backup(source, name="t")
+        second = freezer.backup(source, name="t")
+        freezer.forget(second.id)
+    setattr(storage, what, end)
+    work: list[Callable[[Freezer], object]] = [
+        lambda freezer: freezer.maintenance.leases(),
+        lambda freezer: freezer.maintenance.unlock(),
+        lambda freezer: freezer.retention.plan(RetentionPolicy(keep_last=1, keep_within=timedelta(days=1))),
+        lambda freezer: freezer.retention.hold(first.id, reason="x"),
+        lambda freezer: freezer.maintenance.check(read_data=True, max_age=timedelta(days=30)),
+        lambda freezer: freezer.maintenance.prune(),
+        lambda freezer: freezer.maintenance.repair(),
+        lambda freezer: freezer.backup(source, name="t"),
+        lambda freezer: freezer.maintenance.prune(),
+    ]
+    for step in work:
+        with suppress(LeaseLost, RepositoryLocked, PolicyRefusal, IntegrityError), opened(storage) as freezer:
+            step(freezer)
+    with opened(storage) as freezer:
+        assert first.id in {backup.id for backup in freezer.backups()}
+        assert freezer.restore(first.id, tmp_path / "out").status == "complete"
+    setattr(storage, what, None)
+    with opened(storage) as freezer:
+        assert freezer.find_backup(first.id).status == "complete"
+        assert freezer.verify(read_data=True).ok
