@@ -119,6 +119,7 @@ class Connection(ftplib.FTP):
         self.reply = ""
         self._due = 1  # replies that are still to come; the first is the welcome
         self._ended = False
+        self._logged_in = False
 
     @classmethod
     def open(cls, server: Server, features: Features) -> Connection:
@@ -206,9 +207,20 @@ class Connection(ftplib.FTP):
         self.reply = reply = super().getmultiline()
         if reply[:1] != "1":
             self._due -= 1
+        self._notice_end(reply)
+        return reply
+
+    def _notice_end(self, reply: str) -> None:
+        """Whether a reply is the server's last word; that of vsftpd, when a session dies, looks like a refusal.
+
+        Raises:
+            OSError: the session has died.
+        """
         if reply[:3] == "421":
             self._ended = True
-        return reply
+        elif reply.startswith("500 OOPS") and self._logged_in:  # before, it says what is wrong with the account
+            self._ended = True
+            raise ConnectionAbortedError(f"the server's session has died: {_printable(reply)}")
 
     # commands
 
@@ -241,7 +253,9 @@ class Connection(ftplib.FTP):
         first = self.getline()
         if first[3:4] != "-":
             self._due -= 1
-            self._ended = self._ended or first[:3] == "421"
+            self._notice_end(first)
+            if self._ended:
+                raise ftplib.error_temp(first)
             return None
         lines: list[str] = []
         while not (line := self.getline()).startswith(first[:3] + " "):
@@ -313,6 +327,7 @@ class Connection(ftplib.FTP):
             self._authenticate()
         except (ftplib.error_temp, ftplib.error_perm) as error:
             raise self._login_error(error) from None  # a reply may repeat what was sent
+        self._logged_in = True
         if server.tls is not None:
             self.voidcmd("PBSZ 0")
             self.voidcmd("PROT P")

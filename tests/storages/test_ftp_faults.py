@@ -25,7 +25,6 @@ from freezer_sdk.errors import (
     ConfigurationError,
     InvalidName,
     ObjectNotFound,
-    StorageError,
     StorageUnavailable,
 )
 from freezer_sdk.storages.ftp import FtpsStorage, FtpStorage
@@ -247,8 +246,8 @@ class TestDeath:
         assert descriptors() == opened
 
 
-def freezer(env, folder, *, tls, **others):
-    values = options(env, folder, tls=tls, timeout=10.0)
+def freezer(env, folder, *, tls, retry_time=60.0, **others):
+    values = options(env, folder, tls=tls, timeout=10.0, retry_time=retry_time)
     port, user, path = values.pop("port"), values.pop("user"), values.pop("path")
     url = f"{'ftps' if tls else 'ftp'}://{user}@{values.pop('host')}:{port}{path}"
     return Freezer(url, password="canary", storage_options=values, **others)
@@ -264,34 +263,61 @@ def test_backups(env, folder, tls, tmp_path):
 
 
 def test_server_killed_and_restarted_in_mid_backup(folder, tmp_path):
-    """The run goes on or fails clearly; all backups that are listed are whole."""
+    """The run goes on where it was; the earlier backup and the new one are whole."""
     instance = f"killed-{os.getpid()}"
     env = start("vsftpd", instance=instance)
-    source = tmp_path / "source"
-    source.mkdir()
-    (source / "first").write_bytes(os.urandom(1 << 20))
+    large(tmp_path / "source", 1)
     try:
         with freezer(env, folder, tls=True, create=True) as opened:
-            first = opened.backup(source)
-            for number in range(40):
-                (source / str(number)).write_bytes(os.urandom(1 << 20))
+            first = opened.backup(tmp_path / "source")
+            large(tmp_path / "source", 30)
+            opened.limits.upload = "15M"  # so that it is in the middle for two seconds
 
             def away():
-                time.sleep(0.5)
+                time.sleep(0.7)
                 stop("vsftpd", instance=instance)
                 time.sleep(0.5)
+                opened.limits.upload = None
                 start("vsftpd", instance=instance)
 
             killer = threading.Thread(target=away)
             killer.start()
-            made = [first.id]
-            try:
-                made.append(opened.backup(source).id)
-            except StorageError:
-                pass
-            finally:
-                killer.join()
-            assert sorted(backup.id for backup in opened.backups()) == sorted(made)
+            second = opened.backup(tmp_path / "source")
+            killer.join()
+            assert [backup.id for backup in opened.backups()] == [first.id, second.id]
+            assert opened.verify(read_data=True).problems == ()
+            opened.restore(second.id, tmp_path / "target")
+        trees.compare(tmp_path / "source", tmp_path / "target")
+    finally:
+        stop("vsftpd", instance=instance)
+
+
+def test_server_that_does_not_come_back(folder, tmp_path):
+    """The run fails clearly and in time."""
+    instance = f"killed-{os.getpid()}"
+    env = start("vsftpd", instance=instance)
+    large(tmp_path / "source", 1)
+    try:
+        with freezer(env, folder, tls=False, create=True, retry_time=1.0) as opened:
+            first = opened.backup(tmp_path / "source")
+            large(tmp_path / "source", 30)
+            opened.limits.upload = "15M"
+            killer = threading.Timer(0.7, stop, ("vsftpd",), {"instance": instance})
+            killer.start()
+            started = time.monotonic()
+            with pytest.raises(StorageUnavailable):
+                opened.backup(tmp_path / "source")
+            assert time.monotonic() - started < 30
+            killer.join()
+        env = start("vsftpd", instance=instance)
+        with freezer(env, folder, tls=False) as opened:
+            assert [backup.id for backup in opened.backups()] == [first.id]
             assert opened.verify(read_data=True).problems == ()
     finally:
         stop("vsftpd", instance=instance)
+
+
+def large(folder, megabytes):
+    folder.mkdir(exist_ok=True)
+    for number in range(megabytes):
+        (folder / str(number)).write_bytes(os.urandom(1 << 20))
