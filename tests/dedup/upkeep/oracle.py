@@ -13,6 +13,7 @@ from dedup.upkeep.world import Clocked, keys_of, opened
 
 from freezer_sdk.engines.dedup.access import create_repository
 from freezer_sdk.engines.dedup.catalog import Catalog
+from freezer_sdk.engines.dedup.chunker import ChunkerClass
 from freezer_sdk.engines.dedup.content import ContentReader
 from freezer_sdk.engines.dedup.engine import DedupEngine
 from freezer_sdk.engines.dedup.handle import Handle
@@ -78,14 +79,15 @@ class Pristine:
 def make_pristine(folder: Path, *, seed: int = 1) -> Pristine:
     """A small repository of several packs, segments, indexes and backups, one of them forgotten."""
     rng, storage = random.Random(seed), Clocked()
-    create_repository(storage, password=None, segment=8192)
+    create_repository(storage, password=None, segment=8192, chunker_classes=(ChunkerClass(0, 1024),))  # long lists
     source, commits, files = folder / "source", {}, []
     with opened(storage) as freezer:
         for run in range(3):
             for number in range(4):
                 path = source / f"d{number % 2}" / f"f{run}-{number}"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(rng.randbytes(rng.choice((10, 3000, 9000, 70_000 if number == 3 else 5000))))
+                size = 70_000 if number == run == 2 else rng.choice((10, 3000, 9000))
+                path.write_bytes(rng.randbytes(size))
             (source / "d0" / "same").write_bytes(b"always the same")
             backup = freezer.backup(source, name="t", host=f"host{run % 2}", force_read=True)
             commits[backup.id] = backup_name(backup.time, backup.id)
