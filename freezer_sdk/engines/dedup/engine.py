@@ -13,7 +13,7 @@ from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.keyring import KeyRing
 from freezer_sdk.engines.dedup.repository import DedupRepository
 from freezer_sdk.engines.dedup.settings import NO_CACHE, OPTIONS, Settings
-from freezer_sdk.engines.dedup.upkeep.spare import make_reserve
+from freezer_sdk.engines.dedup.upkeep.spare import SpareStorage
 from freezer_sdk.errors import ConfigurationError, PluginNotFound, UnsupportedFormat
 from freezer_sdk.storages.base import Storage
 
@@ -66,7 +66,7 @@ class DedupEngine(Engine):
             like=None if like is None else like.keys,
             grace=DEFAULT_GRACE if self._settings.grace is None else round(self._settings.grace),
         )
-        make_reserve(storage, self._settings.reserve)
+        SpareStorage(storage).restore(self._settings.reserve)  # should it fail, a later prune makes it
         return self._repository(storage, keys)
 
     def open(self, storage: Storage, *, password: PasswordSource) -> DedupRepository:

@@ -72,7 +72,7 @@ class SpareStorage(Storage):
         self.freed = False
 
     def restore(self, size: int) -> None:
-        """Takes the reserve again; a storage that is still full, or fails, is only reported.
+        """Takes the reserve, if there is none; a storage that is still full, or fails, is only reported.
 
         Args:
             size: bytes; 0: none is wanted.
