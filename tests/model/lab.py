@@ -15,23 +15,25 @@ from typing import Any
 from model.actors import BLOBS, Call, Contents, Entries, Failure, Node, Program
 from model.checker import Blob, Checker
 from model.search import State, World
-from model.virtual import Virtual
+from model.virtual import BASE, Virtual
 
 from freezer_sdk.crypto.kdf import Argon2Params
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.dedup import protocol
-from freezer_sdk.engines.dedup.access import create_repository
+from freezer_sdk.engines.dedup.access import create_repository, open_repository
 from freezer_sdk.engines.dedup.engine import DedupEngine
 from freezer_sdk.engines.dedup.handle import Handle
-from freezer_sdk.engines.dedup.keyring import KeyRing
+from freezer_sdk.engines.dedup.keyholders import add_slot, reload
+from freezer_sdk.engines.dedup.keyring import KeyRing, Role
 from freezer_sdk.engines.dedup.layout import digest_of
 from freezer_sdk.engines.dedup.repository import DedupRepository
 from freezer_sdk.engines.dedup.settings import Settings
 from freezer_sdk.engines.dedup.upkeep.service import DedupMaintenance
 from freezer_sdk.files.scan import LocalTree
-from freezer_sdk.model import BackupOptions
+from freezer_sdk.model import BackupOptions, CopyOutcome
 from freezer_sdk.modes.base import Protected, Source, Stream
 from freezer_sdk.storages.base import Capabilities, Storage
+from freezer_sdk.storages.memory import MemoryStorage
 from freezer_sdk.upkeep_model import PruneOptions
 
 GRACE = 3600
@@ -156,18 +158,29 @@ class Lab:
         checker = self.checker()
         return checker.needs(checker.known(self.contents).visible[backup], self.contents)
 
-    def handle(self, storage: Storage) -> Handle:
-        return Handle(storage, self.keys, self.settings, self._compressors)
+    def client(self) -> KeyRing:
+        """The keys of somebody who may only write."""
 
-    def repository(self, storage: Storage) -> DedupRepository:
-        return DedupRepository(self.handle(storage))
+        def body(storage: Storage) -> KeyRing:
+            add_slot(storage, self.keys, password="client", roles={Role.WRITER}, trusted=True, kdf=CHEAP)
+            return open_repository(storage, lambda: "client")
+
+        keys: KeyRing = self.alone("client", body)
+        self.keys = self.alone("reload", lambda storage: reload(storage, self.keys))
+        return keys
+
+    def handle(self, storage: Storage, keys: KeyRing | None = None) -> Handle:
+        return Handle(storage, keys or self.keys, self.settings, self._compressors)
+
+    def repository(self, storage: Storage, keys: KeyRing | None = None) -> DedupRepository:
+        return DedupRepository(self.handle(storage, keys))
 
     # -- bodies of programs --------------------------------------------------------------------------------
 
-    def stream(self, name: str, content: bytes) -> Callable[[Storage], Stored]:
+    def stream(self, name: str, content: bytes, keys: KeyRing | None = None) -> Callable[[Storage], Stored]:
         """A backup of one stream."""
         self.expected[name] = {b"/data": content}
-        return self._backup(name, lambda: Stream(name="data", open=lambda: _reader(content), size=len(content)))
+        return self._backup(name, lambda: Stream(name="data", open=lambda: _reader(content), size=len(content)), keys)
 
     def tree(self, name: str, files: Mapping[str, bytes]) -> Callable[[Storage], Stored]:
         """A backup of a folder; what is there already is left as it is, so that it is found unchanged."""
@@ -180,11 +193,13 @@ class Lab:
         self.expected[name] = {os.fsencode(root / path): content for path, content in files.items()}
         return self._backup(name, lambda: LocalTree([os.fsencode(root)]))
 
-    def _backup(self, name: str, source: Callable[[], Source]) -> Callable[[Storage], Stored]:
+    def _backup(
+        self, name: str, source: Callable[[], Source], keys: KeyRing | None = None
+    ) -> Callable[[Storage], Stored]:
         def body(storage: Storage) -> Stored:
             options = BackupOptions(name=name, host="node")
             protected = Protected(sources=[source()])
-            return Stored(self.repository(storage).backup(protected, options, Context()).id)
+            return Stored(self.repository(storage, keys).backup(protected, options, Context()).id)
 
         return body
 
@@ -202,6 +217,26 @@ class Lab:
             yield _Slow([content[at : at + cut] for at in range(0, len(content), cut)], seconds)
 
         return self._backup(name, lambda: Stream(name="data", open=opened, size=len(content)))
+
+    def other(self, name: str, content: bytes) -> tuple[DedupRepository, str]:
+        """A repository like this one elsewhere, and a backup in it."""
+        storage = MemoryStorage()
+        keys = create_repository(storage, password="other", kdf=CHEAP, like=self.keys)
+        repository = DedupRepository(Handle(storage, keys, self.settings, self._compressors))
+        stream = Stream(name="data", open=lambda: _reader(content), size=len(content))
+        protected = Protected(sources=[stream])
+        backup = repository.backup(protected, BackupOptions(name=name, host="other", time=BASE), Context())
+        self.expected[name] = {b"/data": content}
+        return repository, backup.id
+
+    def copy(self, source: DedupRepository, backup: str) -> Callable[[Storage], Any]:
+        """Copies a backup from another repository."""
+
+        def body(storage: Storage) -> Any:
+            result = self.repository(storage).copy(source, backup, Context())
+            return Stored(backup) if result.outcome in (CopyOutcome.COPIED, CopyOutcome.PRESENT) else Done("not copied")
+
+        return body
 
     def undelete(self, name: str, backup: str) -> Callable[[Storage], Stored]:
         """Brings a forgotten backup back."""

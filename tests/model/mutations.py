@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-from freezer_sdk.engines.dedup import protocol
+from freezer_sdk.engines.dedup import copy, protocol
 from freezer_sdk.engines.dedup.catalog import Judged
 from freezer_sdk.engines.dedup.deletion import Sweeps
 from freezer_sdk.engines.dedup.index import BlobIndex
@@ -217,6 +217,10 @@ def _indexes_are_read_before_marks(stack: ExitStack) -> None:
     _replace(stack, WriteSession, "look", make)
 
 
+def _any_commit_is_relied_on(stack: ExitStack) -> None:
+    _replace(stack, copy, "refuse_undecided", lambda _refuse: lambda *_args: None)
+
+
 def _indexes_go_last(stack: ExitStack) -> None:
     """As when maintenance dies between its marks and the indexes that name what they condemned."""
     _second_lines_are_missing(stack)
@@ -252,6 +256,13 @@ MUTATIONS = (
         "marks are read before indexes", "an index that was read long ago", "lacks", _indexes_are_read_before_marks
     ),
     Mutation("indexes go before packs, and marks last", "a mark that has gone", "lacks", _indexes_go_last),
+    Mutation(
+        "a copy does not rely on a commit that a sweep may make void",
+        "two who copy the same backup",
+        "does not count",
+        _any_commit_is_relied_on,
+        interruptions=2,
+    ),
     Mutation(
         "needed content is copied before the decision",
         "a parent that is forgotten meanwhile",

@@ -303,3 +303,34 @@ def a_mark_that_has_gone(lab: Lab) -> World:
         Actor(name="W", body=lab.stream("W", X), start=1),
         times=[0, LONG],
     )
+
+
+@world
+def a_client_that_may_only_write(lab: Lab) -> World:
+    """Its commit comes late, and it cannot even hide it."""
+    keys = lab.client()
+    _forgotten(lab)
+    begun = lab.together({"W": lab.stream("W", X, keys), "M": lab.mark(lab.packs(), 1)}, ["W before now", "M"])
+    return lab.world(
+        "a client that may only write",
+        Actor(name="W", begun=begun["W"]),
+        Actor(name="P2", body=lab.prune(), last=0),
+        Actor(name="P3", body=lab.prune(), start=1),
+        times=[0, LONG],
+    )
+
+
+@world
+def two_who_copy_the_same_backup(lab: Lab) -> World:
+    """From another repository, while what they want to use again is swept; one of them comes late."""
+    source, backup = lab.other("S", X)
+    _forgotten(lab)
+    begun = lab.together({"C": lab.copy(source, backup), "M": lab.mark(lab.packs(), 1)}, ["C before put backups/", "M"])
+    may = frozenset({"LeaseLost", "RepositoryError"})
+    return lab.world(
+        "two who copy the same backup",
+        Actor(name="C1", begun=begun["C"], failures=may),
+        Actor(name="C2", body=lab.copy(source, backup), failures=may),
+        Actor(name="P", body=lab.prune()),
+        times=[0],
+    )

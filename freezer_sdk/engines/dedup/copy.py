@@ -23,6 +23,7 @@ from freezer_sdk.engines.dedup.reader import BlobReader
 from freezer_sdk.engines.dedup.replica import Replica
 from freezer_sdk.engines.dedup.session import WriteSession
 from freezer_sdk.engines.dedup.translate import Translation
+from freezer_sdk.engines.dedup.undecided import refuse_undecided
 from freezer_sdk.errors import IntegrityError, ObjectExists, RepositoryError
 from freezer_sdk.model import Backup, CopyOutcome, CopyResult, Event, Problem
 
@@ -122,7 +123,13 @@ class CopyRun:
         if Role.READER not in self._keys.roles:
             return CopyOutcome.PRESENT
         found = self._catalog.judge(listed)
-        if any(self._keys.trusts(commit.signer) or self._is_same(commit) for commit in found.counting.values()):
+        counting = {
+            name: commit.generation
+            for name, commit in found.counting.items()
+            if self._keys.trusts(commit.signer) or self._is_same(commit)
+        }
+        if counting:
+            refuse_undecided(self._handle.storage, self._keys, backup.id, counting)
             return CopyOutcome.PRESENT
         for _item, error in found.damaged:
             raise IntegrityError(

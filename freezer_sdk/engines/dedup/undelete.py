@@ -23,6 +23,7 @@ from freezer_sdk.engines.dedup.keyring import Role
 from freezer_sdk.engines.dedup.layout import backup_name
 from freezer_sdk.engines.dedup.replica import Replica
 from freezer_sdk.engines.dedup.session import WriteSession
+from freezer_sdk.engines.dedup.undecided import refuse_undecided
 from freezer_sdk.errors import BackupNotFound, IntegrityError, ObjectExists
 from freezer_sdk.model import Backup, Event, Problem
 
@@ -101,7 +102,10 @@ class UndeleteRun:
         while True:
             if not protocol.forgotten(self._handle.storage, self._handle.keys, among={candidate}):
                 try:
-                    return self._catalog.find(candidate).backup
+                    found = self._catalog.find(candidate)
+                    name = backup_name(found.backup.time, candidate)
+                    refuse_undecided(self._handle.storage, self._handle.keys, candidate, {name: found.generation})
+                    return found.backup
                 except BackupNotFound:
                     if self._catalog.by_name(backup_name(old.backup.time, candidate)) is None:
                         return candidate
