@@ -9,6 +9,7 @@ from freezer_sdk.engines.dedup import config as configs
 from freezer_sdk.engines.dedup import confirmed, control, documents, lease, slots
 from freezer_sdk.engines.dedup.keyring import KeyRing, Role
 from freezer_sdk.engines.dedup.layout import BACKUPS, INDEX, META, PACKS
+from freezer_sdk.engines.dedup.unlisted import find_object
 from freezer_sdk.errors import FreezerError, IntegrityError, ObjectNotFound, UnsupportedFormat
 from freezer_sdk.model import Problem
 from freezer_sdk.storages.base import ObjectInfo, Storage
@@ -33,6 +34,13 @@ def audit(storage: Storage, keys: KeyRing) -> Iterator[Problem]:
         if twin not in found:
             message = f"the other copy of {name} is missing; a maintainer's next backup writes it"
             yield Problem(path=twin, kind="missing", message=message, fatal=False)
+    current = configs.name_of(keys.config.number)
+    places = (current, configs.twin_of(current))
+    if not any(name in found or find_object(storage, name) for name in places):
+        message = (
+            "the configuration in force is gone from both places: somebody has removed it, or set the storage back"
+        )
+        yield Problem(path=current, kind="missing", message=message)
     for top in storage.list(delimiter="/"):
         if top.name in (configs.PREFIX, slots.PREFIX, configs.COPIES) or top.name in _ELSEWHERE:
             continue

@@ -114,11 +114,15 @@ def test_copies_of_keys_and_configuration_are_written_again(storage: Clocked, pr
         assert freezer.maintenance.check().findings == ()
 
 
-def test_a_configuration_that_is_damaged_in_both_places_is_known_to_who_has_it_open(storage: Clocked) -> None:
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_configuration_that_is_lost_in_both_places_is_known_to_who_has_it_open(storage: Clocked, gone: bool) -> None:
+    names = ["config/00000001", "copies/config/00000001"]
     with opened(storage) as freezer:
-        for name in ("config/00000001", "copies/config/00000001"):
-            damage(storage, name, offset=50)
-        assert len(freezer.maintenance.repair().steps) == 2
+        for name in names:
+            storage.delete(name) if gone else damage(storage, name, offset=50)
+        found = freezer.maintenance.check().findings
+        assert [finding.path for finding in found if finding.fatal] == (names[:1] if gone else names)
+        assert [step.path for step in freezer.maintenance.repair().steps] == names
     assert repair(storage).steps == ()
 
 
