@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from freezer_sdk.storages import _sftp_answers as answers
@@ -264,7 +264,9 @@ class Session:
             raise self.lost("the server closed the connection")
         self._in += data
 
-    def _packets(self) -> Iterator[tuple[int, bytes]]:
+    def _packets(self) -> list[tuple[int, bytes]]:
+        """Takes the whole packets out of what has come."""
+        found = []
         data, start = self._in, 0
         while len(data) - start >= 5:
             size = _U32.unpack_from(data, start)[0]
@@ -274,8 +276,9 @@ class Session:
                 break
             kind, content = data[start + 4], bytes(memoryview(data)[start + 5 : start + 4 + size])
             start += 4 + size
-            yield kind, content
+            found.append((kind, content))
         del data[:start]
+        return found
 
     def _negotiate(self) -> dict[bytes, bytes]:
         self._out += struct.pack(">IBI", 5, _INIT, _PROTOCOL)

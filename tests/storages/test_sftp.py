@@ -120,6 +120,20 @@ class TestServerWithoutExtensions(StorageSuite):
     def test_what_it_declares(self):
         assert not self.capabilities.conditional_put
 
+    def test_any_call_may_be_the_first_on_a_connection(self):
+        """Also one with many requests: the answers go to who asked."""
+        name = self.key("a/b/c")
+        for first in (
+            lambda s: s.delete(name),
+            lambda s: s.delete_many([name, name]),
+            lambda s: list(s.list()),
+            SftpStorage.now,
+        ):
+            self.put("a/b/c")
+            with self.make_storage() as fresh:
+                first(fresh)
+        self.check_listed(["a/b/c"])
+
 
 def test_it_is_installed_under_both_names():
     registry = PluginRegistry()
