@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 
 from freezer_sdk.boundary import describe_failure
 from freezer_sdk.errors import (
+    Cancelled,
     ConfigurationError,
     FreezerError,
     ObjectExists,
@@ -208,6 +209,8 @@ class ReliableStorage(Storage):
         while batch := tuple(itertools.islice(rest, _BATCH)):
             try:
                 self._call(f"deleting {len(batch)} objects", partial(self._storage.delete_many, batch))
+            except Cancelled:
+                raise
             except Exception as error:  # the rest is still to be removed
                 failure = error
         if failure is not None:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from freezer_sdk.contract import Plugin
-from freezer_sdk.errors import InvalidName
+from freezer_sdk.errors import Cancelled, InvalidName
 from freezer_sdk.model import Buffer
 from freezer_sdk.options import Option
 
@@ -274,6 +274,8 @@ class Storage(Plugin):
         for name in names:
             try:
                 self.delete(name)
+            except Cancelled:
+                raise
             except Exception as error:  # the rest is still to be removed
                 failure = error
         if failure is not None:

@@ -190,6 +190,23 @@ class TestManyDeletions:
         assert inner.batches == [1000] * 4 + [500]
         assert len(list(inner.list())) == 500
 
+    @pytest.mark.parametrize("methods", [["delete"], ["delete", "delete_many"]])
+    def test_end_when_cancelled(self, inner, methods, monkeypatch):
+        """Each further one could take as long as the storage's time limit."""
+        asked = []
+
+        def dead(self, names):
+            asked.append(names)
+            raise CUT
+
+        for method in methods:
+            monkeypatch.setattr(Far, method, dead, raising=False)
+        storage, token = ReliableStorage(inner, policy=QUICK), CancelToken()
+        token.cancel()
+        with storage.watching(token), pytest.raises(Cancelled):
+            storage.delete_many(f"{number:04}" for number in range(2400))
+        assert len(asked) == 1
+
 
 def read_all(storage, name, size=-1):
     with storage.open(name) as reader:
