@@ -146,10 +146,10 @@ def test_where_listings_lag_a_prune_waits(monkeypatch: pytest.MonkeyPatch, tmp_p
     storage.pass_time(60)
     waits: list[float] = []
     assert Prune(handle, PruneOptions(), Context(), wait=waits.append).run().marked_packs
-    assert waits == [7.0]
+    assert waits == [7.0, 7.0]
     storage.pass_time()
     assert Prune(handle, PruneOptions(), Context(), wait=waits.append).run().freed_packs
-    assert waits == [7.0, 7.0, 14.0]
+    assert waits == [7.0, 7.0, 7.0, 14.0, 7.0]
 
 
 def test_of_two_that_claim_at_once_the_first_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -24,17 +25,20 @@ from freezer_sdk.engines.dedup import protocol
 from freezer_sdk.engines.dedup.handle import Handle
 from freezer_sdk.engines.dedup.layout import Kind, digest_of, pack_name
 from freezer_sdk.engines.dedup.upkeep.holdings import read_holdings
+from freezer_sdk.engines.dedup.upkeep.prune import Prune
+from freezer_sdk.storages.base import Capabilities, ObjectInfo
 from freezer_sdk.testing import Fault, FaultyStorage, damage, fail, nothing
 
-SEEDS = int(os.environ.get("FREEZER_TEST_HISTORIES", "5"))  # more of them by hand
+SEEDS = int(os.environ.get("FREEZER_TEST_HISTORIES", "4"))  # more of them by hand
 STEPS = 24
+LAG = timedelta(seconds=7)
 
 
 class History:
     """A repository, what should be in it, and what happens to it."""
 
-    def __init__(self, seed: int, base: Path) -> None:
-        self.rng, self.base, self.storage = random.Random(seed), base, Clocked()
+    def __init__(self, seed: int, base: Path, storage: Clocked) -> None:
+        self.rng, self.base, self.storage = random.Random(seed), base, storage
         new_repository(self.storage)
         self.live: dict[str, tuple[Backup, dict[str, bytes]]] = {}
         self.told: list[str] = []
@@ -69,6 +73,7 @@ class History:
         assert left <= 1.1 * result.needed_bytes + 5000, (left, result)
 
     def check(self) -> None:
+        self.storage.pass_time(3 * LAG.total_seconds())
         with opened(self.storage) as freezer:
             assert {backup.id for backup in freezer.backups()} == self.live.keys()
             for backup, expected in self.live.values():
@@ -90,6 +95,7 @@ class History:
         self.live[backup.id] = backup, content(source)
 
     def forget(self) -> None:
+        self.storage.pass_time(3 * LAG.total_seconds())
         if self.live:
             victim = self.rng.choice(sorted(self.live))
             with opened(self.storage) as freezer:
@@ -185,11 +191,40 @@ class History:
             self.storage.delete(pack_name(*self.rng.choice(double)))
 
 
+class Lagging(Clocked):
+    """Listings may miss what was stored in the last seconds; there is no conditional put."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._chance = random.Random(seed)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(conditional_put=False, listing_lag=LAG, remote=False, persistent=False)
+
+    def list(self, prefix: str = "", *, delimiter: str | None = None) -> Iterator[ObjectInfo]:
+        old = self.now() - LAG
+        found = super().list(prefix, delimiter=delimiter)
+        return (info for info in found if info.is_prefix or info.modified <= old or self._chance.random() < 0.3)
+
+
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_random_histories(seed: int, tmp_path: Path) -> None:
-    history = History(seed, tmp_path)
+    told(History(seed, tmp_path, Clocked()))
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_random_histories_where_listings_lag(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = Lagging(seed)
+    monkeypatch.setattr("time.sleep", storage.pass_time)
+    waiting = {**(Prune.__init__.__kwdefaults__ or {}), "wait": storage.pass_time}
+    monkeypatch.setattr(Prune.__init__, "__kwdefaults__", waiting)
+    told(History(seed, tmp_path, storage))
+
+
+def told(history: History) -> None:
     try:
         history.run()
     except BaseException:
-        print(seed, history.told)
+        print(history.told)
         raise

@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from freezer_sdk.engines.dedup.keyring import KeyRing, Role
-from freezer_sdk.engines.dedup.lease import MAINTENANCE, Lease, LeaseState, boottime, read_leases
+from freezer_sdk.engines.dedup.lease import MAINTENANCE, PREFIX, Lease, LeaseState, boottime, read_leases
+from freezer_sdk.engines.dedup.unlisted import find_object
 from freezer_sdk.errors import RepositoryLocked
 from freezer_sdk.storages.base import Storage
 
@@ -93,11 +94,16 @@ class Claim:
         for other in read_leases(self._storage, self._keys).leases:
             if other.id == own.id or not self._counts(other) or own.opened - other.refreshed > self._stale:
                 continue
-            if (other.opened, other.id) < (own.opened, own.id):
+            if (other.opened, other.id) < (own.opened, own.id) and not self._has_closed(other):
                 raise RepositoryLocked(
                     f"the repository is being maintained by {describe(self._keys, other)}",
                     hint="wait until that is done; freezer repository leases shows who is at work",
                 )
+
+    def _has_closed(self, lease: LeaseState) -> bool:
+        """Whether it is closed, and a listing only lacks that."""
+        lag = self._storage.capabilities.listing_lag
+        return bool(lag) and find_object(self._storage, f"{PREFIX}{lease.id}/closed") is not None
 
     def _counts(self, lease: LeaseState) -> bool:
         """Whether it is open, and of somebody who may maintain."""

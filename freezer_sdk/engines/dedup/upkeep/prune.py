@@ -165,6 +165,8 @@ class Prune:
             spare=self._now - self._grace - self._slack if self._due.generation else None,
             forget_missing=self._options.forget_missing and self._claim is not None,
         )
+        if storage.capabilities.listing_lag:  # the indexes of all backups that were listed are listed then
+            self._wait(storage.capabilities.listing_lag.total_seconds())
         if self._due.generation:
             self._read_control()
         decided = frozenset[bytes]().union(*(decision.condemned for decision in self._sweeps.decisions))
