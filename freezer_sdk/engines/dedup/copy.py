@@ -158,7 +158,7 @@ class CopyRun:
     def _store(self, session: WriteSession) -> Commit:
         parent, pair = self._parent()
         session.reader.load_index(Kind.META)
-        if self._look_for_lost:
+        if self._look_for_lost or session.damage_known:
             if session.lost_packs(parent):
                 parent = pair = None
             self.sound = not session.lost

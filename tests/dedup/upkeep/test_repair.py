@@ -398,3 +398,21 @@ def test_a_storage_that_takes_only_new_objects_is_mended_as_far_as_it_goes(
         newest = freezer.find_backup(name="second")
         assert freezer.restore(newest.id, tmp_path / "out").problems == ()
     assert content(tmp_path / "out") == content(source)
+
+
+def test_a_copy_stores_again_what_is_damaged_in_the_target(tmp_path: Path, source: Path) -> None:
+    """What an earlier copy brought over is not believed to be there when it is known to be damaged."""
+    storage, target = Clocked(), Clocked()
+    new_repository(storage)
+    create_repository(target, password=None, like=keys_of(storage))
+    with opened(storage) as freezer, opened(target) as twin:
+        freezer.backup(source, name="second")
+        twin.copy(freezer)
+        (source / "d0" / "new").write_bytes(b"new")
+        freezer.backup(source, name="second")
+        damage(target, largest(target), offset=1000)
+        assert not twin.maintenance.check(read_data=True).ok
+        assert [result.outcome for result in twin.copy(freezer)] == ["present", "copied"]
+        twin.maintenance.repair()
+        assert {backup.status for backup in twin.backups()} == {"complete"}
+    restores(target, source, tmp_path / "out")
