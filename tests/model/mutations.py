@@ -217,6 +217,20 @@ def _indexes_are_read_before_marks(stack: ExitStack) -> None:
     _replace(stack, WriteSession, "look", make)
 
 
+def _marks_are_read_before_sweeps(stack: ExitStack) -> None:
+    """As the shipped code once did."""
+
+    def make(look: Any) -> Any:
+        def mutated(self: WriteSession) -> None:
+            early = protocol.read_marks(self._storage, self._keys)
+            with patch.object(protocol, "read_marks", lambda *_args: early):
+                look(self)
+
+        return mutated
+
+    _replace(stack, WriteSession, "look", make)
+
+
 def _any_commit_is_relied_on(stack: ExitStack) -> None:
     _replace(stack, copy, "refuse_undecided", lambda _refuse: lambda *_args: None)
 
@@ -252,6 +266,7 @@ MUTATIONS = (
     ),
     Mutation("sweeps wait for leases", "a writer that takes long", "kept waiting", _leases_are_not_waited_for),
     Mutation("writers refresh their leases", "a writer that takes long", "kept waiting", _leases_are_not_refreshed),
+    Mutation("sweeps are read before marks", "a mark and its announcement", "lacks", _marks_are_read_before_sweeps),
     Mutation(
         "marks are read before indexes", "an index that was read long ago", "lacks", _indexes_are_read_before_marks
     ),

@@ -277,7 +277,7 @@ def two_sweeps_of_needed_content(lab: Lab) -> World:
 def an_index_that_was_read_long_ago(lab: Lab) -> World:
     """A writer goes on after a sweep, and after its mark has gone; no clock shows how late it is."""
     _forgotten(lab)
-    begun = lab.together({"W": lab.stream("W", X), "M": lab.mark(lab.packs(), 1)}, ["W before list marks/", "M"])
+    begun = lab.together({"W": lab.stream("W", X), "M": lab.mark(lab.packs(), 1)}, ["W before list sweeps/", "M"])
     year = 365 * 86400
     return lab.world(
         "an index that was read long ago",
@@ -333,4 +333,20 @@ def two_who_copy_the_same_backup(lab: Lab) -> World:
         Actor(name="C2", body=lab.copy(source, backup), failures=may),
         Actor(name="P", body=lab.prune()),
         times=[0],
+    )
+
+
+@world
+def a_mark_and_its_announcement(lab: Lab) -> World:
+    """They come between two calls of a writer."""
+    _forgotten(lab)
+    begun = lab.together({"W": lab.stream("W", X), "M": lab.mark(lab.packs(), 1)}, ["W before list sweeps/", "M"])
+    return lab.world(
+        "a mark and its announcement",
+        Actor(name="W", begun=begun["W"]),
+        Actor(name="P", body=lab.prune(), last=0, failures=DAMAGED | {"StorageUnavailable"}),
+        after=0,
+        times=[365 * 86400, 60],
+        true=[30, 60],
+        lying=True,
     )

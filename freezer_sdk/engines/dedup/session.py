@@ -106,13 +106,16 @@ class WriteSession:
         return bool(self._damaged)
 
     def look(self) -> None:
-        """Reads marks and sweeps. Backups are listed after this, indexes are loaded after that.
+        """Reads sweeps, then marks. Backups are listed after this, indexes are loaded after that.
+
+        The other way round, a mark and its announcement could come between the two: the commit would say a generation
+        whose packs this run has not heard of.
 
         Raises:
             StorageError.
         """
-        marks = protocol.read_marks(self._storage, self._keys)
         sweeps = protocol.read_sweeps(self._storage, self._keys)
+        marks = protocol.read_marks(self._storage, self._keys)
         self.generation = max(marks.generation, sweeps.generation)
         warnings = self._handle.look_back(generation=self.generation)
         self._set_back = bool(warnings)
