@@ -74,7 +74,8 @@ def open_all(
     with ThreadPoolExecutor(max_workers=width) as pool:
         for start in range(0, len(listed), width):  # in batches, so that large objects do not pile up
             batch = listed[start : start + width]
-            for info, data in zip(batch, pool.map(fetch, batch), strict=True):
+            fetched = pool.map(fetch, batch) if width > 1 else map(fetch, batch)  # a thread for one is no gain
+            for info, data in zip(batch, fetched, strict=True):
                 with Reported(info.name, problems):
                     if isinstance(data, IntegrityError):
                         raise data
