@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from freezer_cli.base import Column, FreezerCommand, ListCommand
 from freezer_cli.config_file import SAMPLE, ConfigFile, Profile, default_paths
 from freezer_cli.documents import Document
 from freezer_cli.plugin_options import MASK, has_secrets, without_password
-from freezer_cli.settings import parse_assignments
+from freezer_cli.settings import Setting, Settings, parse_assignments
 from freezer_sdk.errors import ConfigurationError
 
 _SETTINGS = (Column("setting", "Setting"), Column("value", "Value"), Column("given_by", "Given by"))
@@ -26,22 +27,20 @@ class ShowConfig(ListCommand):
         """Resolves everything."""
         settings = self.settings
         profile, config = settings.profile, settings.config
-        source, storages = settings.password_source, [place.storage for place in settings.places]
+        places = settings.places
         rows = [
             _row("config", str(config.path) if config.path else None, "file" if config.path else "default"),
             _row("profile", profile.name or None, "file" if profile.name else "default"),
-            *(
-                _row("storage", without_password(each.value) if each.value else None, each.given_by)
-                for each in storages
-            ),
-            _row("password", source.kind if source else "prompt", source.given_by if source else "default"),
+            *_each("storage", [_shown(place.storage) for place in places]),
+            *_each("password", [_password(place) for place in places]),
             _row("engine", settings.engine.value, settings.engine.given_by),
-            _row("upload-limit", settings.upload_limit.value, settings.upload_limit.given_by),
-            _row("download-limit", settings.download_limit.value, settings.download_limit.given_by),
+            *_each("upload-limit", _set([settings.upload_limit, *(place.upload_limit for place in places)])),
+            *_each("download-limit", _set([settings.download_limit, *(place.download_limit for place in places)])),
         ]
+        for each in {place.profile.name: place.profile for place in places}.values():
+            for name in each.storage_options:
+                rows.append(_row(f"storage-options.{name}", _masked(each, name), f"profile {each.name}"))
         title = f"profile {profile.name}"
-        for name in profile.storage_options:
-            rows.append(_row(f"storage-options.{name}", _masked(profile, name), title))
         for name, value in parse_assignments(settings.options.storage_option).items():
             rows.append(_row(f"storage-options.{name}", value, "--storage-option"))
         tables = {"engine-options": profile.engine_options, "backup": profile.backup, "retention": profile.retention}
@@ -93,6 +92,27 @@ class SampleConfig(FreezerCommand):
 
 def _row(setting: str, value: Any, given_by: str) -> Document:
     return {"setting": setting, "value": value, "given_by": given_by}
+
+
+def _each(setting: str, values: Iterable[Setting]) -> list[Document]:
+    """A row for each value that somebody gave; the same is said once."""
+    return [_row(setting, value, given_by) for value, given_by in dict.fromkeys((v.value, v.given_by) for v in values)]
+
+
+def _shown(storage: Setting) -> Setting:
+    return replace(storage, value=without_password(storage.value)) if storage.value else storage
+
+
+def _password(settings: Settings) -> Setting:
+    source = settings.password_source
+    if source is None:
+        return Setting(value="prompt", given_by="default")
+    return Setting(value=source.kind, given_by=source.given_by)
+
+
+def _set(limits: Sequence[Setting]) -> Sequence[Setting]:
+    """Those that are set; one that says that none is, otherwise."""
+    return [limit for limit in limits if limit.value is not None] or limits[:1]
 
 
 def _finding(severity: str, message: str) -> Document:

@@ -296,6 +296,8 @@ def test_config_show_has_all_storages(cli: Cli, config: Path, tmp_path: Path) ->
     rows = cli.inside("config", "show", "--profile", "both", "-f", "json").json
     shown = [(row["value"], row["given_by"]) for row in rows if row["setting"] == "storage"]
     assert shown == [(f"local:{tmp_path}/one", "profile one"), (f"local:{tmp_path}/two", "profile two")]
+    passwords = [(row["value"], row["given_by"]) for row in rows if row["setting"] == "password"]
+    assert passwords == [("file", "profile one"), ("file", "profile two")]
     assert all(row["severity"] == "info" for row in cli.inside("config", "check", "-f", "json").json)
 
 
