@@ -22,6 +22,8 @@ from freezer_sdk.storages.base import ObjectInfo
 
 Report = Callable[[Problem], None]
 
+_ROUNDS = 3  # of listing indexes, while they are merged
+
 
 @dataclass
 class Backups:
@@ -100,6 +102,7 @@ class Inventory:
         self.index = BlobIndex(trusts=self._keys.trusts)
         self.packs: dict[Kind, dict[bytes, ObjectInfo]] = {Kind.DATA: {}, Kind.META: {}}
         self.indexes: list[str] = []
+        self._known: set[str] = set()
         self.damaged_indexes: dict[str, str] = {}
         self.orphans: list[PackRows] = []
 
@@ -109,17 +112,9 @@ class Inventory:
         Raises:
             StorageError, Cancelled.
         """
-        for info in list(self._storage.list(INDEX)):
-            self._check()
-            digest = digest_of(info.name)
-            if digest is None:
-                self._report(Problem(path=info.name, kind="unknown", message="not the name of an index", fatal=False))
-                continue
-            self.indexes.append(info.name)
-            try:
-                self._load_index(info.name, digest)
-            except IntegrityError as error:
-                self.damaged_indexes[info.name] = error.message
+        for _ in range(_ROUNDS):
+            if self._load_indexes():
+                break
         for kind in Kind:
             self._list_packs(kind)
         self.orphans = adopt_orphans(self._storage, self._keys, self.index)
@@ -141,10 +136,30 @@ class Inventory:
             (kind, pack) for kind in Kind for pack in sorted(self.index.ends(kind).keys() - self.packs[kind].keys())
         ]
 
-    def _load_index(self, name: str, digest: bytes) -> None:
-        data = documents.read_bounded(self._storage, name, MAX_OBJECT)
-        if data is None:
-            return  # merged away meanwhile
+    def _load_indexes(self) -> bool:
+        """Whether all were there; one that is gone was merged into another, which may not have been listed yet."""
+        complete = True
+        for info in list(self._storage.list(INDEX)):
+            self._check()
+            digest = digest_of(info.name)
+            if info.name in self._known:
+                continue
+            if digest is None:
+                self._report(Problem(path=info.name, kind="unknown", message="not the name of an index", fatal=False))
+            else:
+                try:
+                    data = documents.read_bounded(self._storage, info.name, MAX_OBJECT)
+                    if data is None:
+                        complete = False
+                        continue
+                    self._load_index(data, digest)
+                except IntegrityError as error:
+                    self.damaged_indexes[info.name] = error.message
+                self.indexes.append(info.name)
+            self._known.add(info.name)
+        return complete
+
+    def _load_index(self, data: bytes, digest: bytes) -> None:
         if hashlib.sha256(data).digest() != digest:
             raise IntegrityError("its bytes are not those that it is named by")
         for kind, (offset, length) in index_parts(data, len(data)).items():

@@ -334,6 +334,27 @@ def test_a_sweep_during_the_check_is_no_damage(storage: Clocked, source: Path) -
     assert not [finding for finding in result.findings if finding.fatal]
 
 
+def test_indexes_that_are_merged_during_the_check_are_no_damage(storage: Clocked) -> None:
+    before = storage.save()
+    old = [info.name for info in storage.list("index/")]
+    for name in old:
+        storage.delete(name)
+    with opened(storage) as freezer:
+        freezer.maintenance.repair()  # makes one of two
+    (merged,) = [info.name for info in storage.list("index/")]
+    data = storage.get(merged)
+    storage.load(before)
+
+    def merge(_call: object) -> None:
+        storage.put(merged, [data])
+        for name in old:
+            storage.delete(name)
+
+    faulty = FaultyStorage(storage, Fault(merge, when="before", methods={"get"}, prefix=old[-1]))
+    result = opened(faulty).maintenance.check(read_data=True)
+    assert (result.ok, result.findings) == (True, ())
+
+
 def _needed(storage: Clocked, name: str) -> bool:
     """Whether a check misses a pack."""
     before = storage.save()
