@@ -10,7 +10,7 @@ from model.lab import Lab
 from model.search import Search
 from model.worlds import WORLDS
 
-_LARGE = {"an index that was read long ago", "a writer whose machine sleeps"}
+_LARGE = {"an index that was read long ago", "a writer whose machine sleeps", "two writers and two maintainers"}
 """Here the tests only look at schedules without interruptions."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from model.lab import Lab
 from model.mutations import MUTATIONS, Mutation
@@ -17,3 +19,9 @@ def test_without_this_step_a_backup_is_lost(lab: Lab, mutation: Mutation) -> Non
     print(f"without the step: {mutation.step}\n{report}\n{report.story()}")
     assert report.violation is not None, f"nothing is lost without the step: {mutation.step} ({report})"
     assert mutation.harm in report.violation
+
+
+def test_the_documentation_tells_what_each_step_is_for() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "explanation" / "deletion.md").read_text()
+    rows = {line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")}
+    assert {mutation.step for mutation in MUTATIONS} == rows - {"Step", "---"}

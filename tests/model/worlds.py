@@ -350,3 +350,32 @@ def a_mark_and_its_announcement(lab: Lab) -> World:
         true=[30, 60],
         lying=True,
     )
+
+
+@world
+def packs_that_a_dead_writer_left(lab: Lab) -> World:
+    """No index names them. The next writer uses them, maintenance takes them for waste."""
+    _forgotten(lab)
+    lab.together({"W": lab.stream("W0", Y)}, ["W before put index/"])
+    return lab.world(
+        "packs that a dead writer left",
+        Actor(name="W", body=lab.stream("W", Y)),
+        Actor(name="P1", body=lab.prune(), last=0),
+        Actor(name="P2", body=lab.prune(), start=1),
+        times=[0, LONG],
+    )
+
+
+@world
+def two_writers_and_two_maintainers(lab: Lab) -> World:
+    """The mark is due; everybody is at work, and one of the maintainers comes a grace time later."""
+    _forgotten(lab)
+    lab.alone("P1", lab.prune())
+    return lab.world(
+        "two writers and two maintainers",
+        Actor(name="W1", body=lab.stream("W1", X), last=0),
+        Actor(name="W2", body=lab.stream("W2", X), last=0),
+        Actor(name="P2", body=lab.prune(), last=0),
+        Actor(name="P3", body=lab.prune(), start=1),
+        times=[0, LONG],
+    )
