@@ -19,8 +19,12 @@ _THREADS = 8
 _UNDER_WAY = 32 << 20  # bytes that are fetched ahead
 _WHOLE = 64 << 10  # bytes of an index that is fetched by one request
 
+_LARGE = 1 << 20  # bytes of an index that is fetched without a thread: each would keep memory of that size
+
 Listed = tuple[str, int]
 """Name and size of an object."""
+
+_Box = memoryview | IntegrityError | ObjectNotFound | None
 
 
 class IndexLoader:
@@ -78,28 +82,26 @@ class IndexLoader:
             self._loaded[kind].add(name)
         return damaged
 
-    def _boxes(
-        self, kind: Kind, wanted: list[Listed]
-    ) -> Iterator[tuple[str, memoryview | IntegrityError | ObjectNotFound | None]]:
+    def _boxes(self, kind: Kind, wanted: list[Listed]) -> Iterator[tuple[str, _Box]]:
         """Names and what was found, in the order in which they were asked for."""
         if len(wanted) < _FEW or self._threads == 1:
             for name, size in wanted:
                 yield name, self._box(kind, name, size)
             return
         todo = deque(wanted)
-        under_way: deque[tuple[Listed, Future[memoryview | IntegrityError | ObjectNotFound | None]]] = deque()
+        under_way: deque[tuple[Listed, Future[_Box] | None]] = deque()
         size = 0
         with ThreadPoolExecutor(self._threads, thread_name_prefix="freezer-index") as pool:
             while todo or under_way:
                 while todo and (not under_way or (size < _UNDER_WAY and len(under_way) < 4 * self._threads)):
                     item = todo.popleft()
                     size += item[1]
-                    under_way.append((item, pool.submit(self._box, kind, *item)))
+                    under_way.append((item, None if item[1] > _LARGE else pool.submit(self._box, kind, *item)))
                 item, future = under_way.popleft()
                 size -= item[1]
-                yield item[0], future.result()
+                yield item[0], self._box(kind, *item) if future is None else future.result()
 
-    def _box(self, kind: Kind, name: str, size: int) -> memoryview | IntegrityError | ObjectNotFound | None:
+    def _box(self, kind: Kind, name: str, size: int) -> _Box:
         """The box of a kind, if there is one."""
         try:
             if size <= _WHOLE:
