@@ -78,9 +78,22 @@ class Soak:
     # -- work ----------------------------------------------------------------------------------------------
 
     def _work(self, seconds: float) -> None:
-        rng, end = random.Random(self.seed), time.monotonic() + seconds
+        end = time.monotonic() + seconds
         pruner = self._start("prune", 0, seconds)
         writers = [self._start("write", number, seconds) for number in range(WRITERS)]
+        try:
+            self._disturb(writers, end)
+            self.failed = sum(self._result(process)["failed"] for process in writers)
+            self.prunes = self._result(pruner)["runs"]
+        finally:
+            for process in (pruner, *writers):
+                process.kill()
+                process.wait()
+        self.backups = len(list((self.folder / "notes").glob("*.json")))
+
+    def _disturb(self, writers: list[subprocess.Popen[str]], end: float) -> None:
+        """Stops one, or kills one and starts it again, over and over."""
+        rng = random.Random(self.seed)
         while end - time.monotonic() > self.grace + 2:
             time.sleep(rng.uniform(0.3, 1.5))
             number = rng.randrange(WRITERS)
@@ -89,11 +102,6 @@ class Soak:
             else:
                 self._kill(writers[number])
                 writers[number] = self._start("write", number, max(0.0, end - time.monotonic()))
-        for process in writers:
-            result = self._result(process)
-            self.failed += result["failed"]
-        self.prunes = self._result(pruner)["runs"]
-        self.backups = len(list((self.folder / "notes").glob("*.json")))
 
     def _start(self, role: str, number: int, seconds: float) -> subprocess.Popen[str]:
         command = [sys.executable, str(CHILD), json.dumps(self.place), role, str(number), str(seconds)]

@@ -23,5 +23,6 @@ def test_without_this_step_a_backup_is_lost(lab: Lab, mutation: Mutation) -> Non
 
 def test_the_documentation_tells_what_each_step_is_for() -> None:
     page = (Path(__file__).parents[2] / "docs" / "explanation" / "deletion.md").read_text()
-    rows = {line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")}
+    section = page.partition("## What each step is for")[2].partition("\n## ")[0]
+    rows = {line.split("|")[1].strip() for line in section.splitlines() if line.startswith("| ")}
     assert {mutation.step for mutation in MUTATIONS} == rows - {"Step", "---"}
