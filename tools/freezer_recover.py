@@ -62,8 +62,8 @@ except ImportError:
         "the Python package cryptography is missing: apt install python3-cryptography, or pip install cryptography"
     )
 
-VERSION = 0  # of the format that is read
-LABEL = b"freezer-sdk/0/"  # begins whatever keys are derived with and signatures are made over
+VERSION = 1  # of the format that is read
+LABEL = b"freezer-sdk/1/"  # begins whatever keys are derived with and signatures are made over
 
 MIB = 1 << 20
 MAX_BLOB = 16 * MIB
@@ -1187,7 +1187,7 @@ def decode_page(data: bytes) -> list[Entry]:
     counts = rows + 48 * count
     ids, at = counts + count, len(data) - facts_size
     total = 32 * sum(byte & 15 for byte in data[counts:ids])
-    if kind != b"\x50\0" or zero or len(names) != count or count > 65536 or ids + total != at:
+    if kind != b"\x50\1" or zero or len(names) != count or count > 65536 or ids + total != at:
         raise Damage("a directory page contradicts itself")
     facts: list[list[tuple[int, bytes]]] = [[] for _ in names]
     while at < len(data):
@@ -1247,7 +1247,7 @@ class Tree:
                 continue
             try:
                 data = self.store.blob(META, each)
-                if data[:2] != b"\x4c\0" or len(data) < 34 or len(data) % 32 != 2:
+                if data[:2] != b"\x4c\1" or len(data) < 34 or len(data) % 32 != 2:
                     raise Damage("a list of ids is not well-formed")
             except Damage as error:
                 if lost is None:

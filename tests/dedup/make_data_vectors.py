@@ -298,7 +298,7 @@ def frame_fields(keys: KeyRing, data: bytes) -> Dump:
     header = SegmentHeader.unpack(data)
     key = segment.pack_key(keys.open_run_key(header.epoch, header.sealed), header.salt, keys.repository_id)
     plain = segment.Aead(key).open(
-        header.counter, data[132:], b"freezer-sdk/0/segment\0" + keys.repository_id + data[:132]
+        header.counter, data[132:], b"freezer-sdk/1/segment\0" + keys.repository_id + data[:132]
     )
     first, second = struct.unpack_from("<II", plain, 17)
     fields = {

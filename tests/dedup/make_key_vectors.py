@@ -35,7 +35,7 @@ def vectors() -> dict[str, dict[str, object]]:
     ids = {"repository": keys.repository_id.hex(), "slot": keys.slot_id.hex()}
     mark, backup = "marks/" + "5a" * 16, "backups/20260102T030405.678Z-" + "5b" * 16
     mark_payload = {"generation": 7, "packs": ["11" * 32, "22" * 32], "created": "2026-01-02T03:04:05.678000+00:00"}
-    backup_payload = {"version": 0, "note": "x" * 5000}
+    backup_payload = {"version": 1, "note": "x" * 5000}
     return {
         "hash-keys": {
             "hash_key": epoch.hash_key.hex(),

@@ -114,7 +114,7 @@ def read_config(raw: bytes) -> Signed:
     line, tail, end = raw.split(b"\n")
     need(end == b"", "a configuration ends in a line feed")
     config, signed = read_json(line, MIB), read_json(tail, MIB)
-    need((config["format"], config["version"]) == ("freezer-repository", 0), "an unknown version")
+    need((config["format"], config["version"]) == ("freezer-repository", 1), "an unknown version")
     return Signed(config, line, signed["signer"], bytes.fromhex(signed["signature"]))
 
 
@@ -138,8 +138,8 @@ class Repository:
         newest = self._bundles[self.config["epochs"][-1]["number"]]
         hash_key = bytes.fromhex(newest["hash_key"])
         self.hash_keys = {
-            DATA: derive("freezer-sdk/0/data-ids", hash_key),
-            META: derive("freezer-sdk/0/meta-ids", hash_key),
+            DATA: derive("freezer-sdk/1/data-ids", hash_key),
+            META: derive("freezer-sdk/1/meta-ids", hash_key),
         }
         self._places: dict[tuple[int, bytes], list[Place]] | None = None
         self._segments: dict[tuple[str, int], bytes] = {}
@@ -152,7 +152,7 @@ class Repository:
             whole = [raw for raw in self._both(name) if hashlib.sha256(raw).hexdigest() == name[5:]]
             slot = read_json(whole[0], 4 * MIB) if whole else {}
             if slot.get("repository") == self._id:
-                need((slot["format"], slot["version"]) == ("freezer-slot", 0), "an unknown slot")
+                need((slot["format"], slot["version"]) == ("freezer-slot", 1), "an unknown slot")
                 found.append(slot)
         self._slots = sorted(found, key=lambda slot: -slot["serial"])
 
@@ -167,7 +167,7 @@ class Repository:
             kdf = json.dumps(slot["kdf"])
             if kdf not in roots:
                 roots[kdf] = _root(slot["kdf"], password)
-            binding = b"freezer-sdk/0/slot\0" + self.repository + bytes.fromhex(slot["slot"])
+            binding = b"freezer-sdk/1/slot\0" + self.repository + bytes.fromhex(slot["slot"])
             key = hkdf(roots[kdf], bytes.fromhex(slot["kdf"]["salt"]), binding)
             try:
                 plain = unseal(key, 0, base64.b64decode(slot["wrapped"]), binding)
@@ -216,14 +216,14 @@ class Repository:
         for epoch in self.config["epochs"]:
             number = epoch["number"]
             sealed = next(each for slot in slots for each in slot["bundles"] if each["epoch"] == number)
-            info = b"freezer-sdk/0/bundle\0" + self.repository + bytes.fromhex(self.slot) + struct.pack("<I", number)
+            info = b"freezer-sdk/1/bundle\0" + self.repository + bytes.fromhex(self.slot) + struct.pack("<I", number)
             private = self._secrets["kem_private"]
             raw = hpke_open(private, sealed["suite"], base64.b64decode(sealed["sealed"]), info)
             bundle = read_json(raw, MIB)
-            need((bundle["format"], bundle["version"], bundle["epoch"]) == ("freezer-bundle", 0, number), "a bundle")
+            need((bundle["format"], bundle["version"], bundle["epoch"]) == ("freezer-bundle", 1, number), "a bundle")
             keys = b"".join(bytes.fromhex(bundle[name]) for name in ("hash_key", "index_key", "data_public"))
             head = self.repository + struct.pack("<IQ", number, int(bundle["chunker_seed"], 16))
-            need(derive("freezer-sdk/0/epoch-commitment", head + keys).hex() == epoch["commitment"], "a commitment")
+            need(derive("freezer-sdk/1/epoch-commitment", head + keys).hex() == epoch["commitment"], "a commitment")
             need(bundle["data_public"] == epoch["data_public"], "a bundle's data key")
             self._bundles[number] = bundle
 
@@ -243,7 +243,7 @@ class Repository:
     # -- Signatures ----------------------------------------------------------------------------------------------
 
     def _verify(self, public: str, slot: str, context: bytes, payload: bytes, signature: bytes) -> None:
-        head = b"freezer-sdk/0/signature\0" + self.repository + bytes.fromhex(slot)
+        head = b"freezer-sdk/1/signature\0" + self.repository + bytes.fromhex(slot)
         message = head + struct.pack("<I", len(context)) + context + payload
         try:
             Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(signature, message)
@@ -260,7 +260,7 @@ class Repository:
         return bytes.fromhex(self._bundles[epoch]["index_key"])
 
     def run_key(self, epoch: int, sealed: bytes) -> bytes:
-        info = b"freezer-sdk/0/run-key\0" + self.repository + struct.pack("<I", epoch)
+        info = b"freezer-sdk/1/run-key\0" + self.repository + struct.pack("<I", epoch)
         return hpke_open(self._bundles[epoch]["data_private"], [32, 1, 2], sealed, info)
 
     # -- Control objects -----------------------------------------------------------------------------------------
@@ -275,12 +275,12 @@ class Repository:
         stored = self.objects[name]
         need(len(stored) <= 64 * MIB + 4096, "a control object is too large")
         magic, version, secrecy, zero, epoch, salt = struct.unpack_from("<4sBBHI32s", stored)
-        need((magic, version, zero) == (b"FZCT", 0, 0) and secrecy in (0, 1), "not a control object")
+        need((magic, version, zero) == (b"FZCT", 1, 0) and secrecy in (0, 1), "not a control object")
         size = (44, 124)[secrecy]
         head = stored[:size]
         base = self.run_key(epoch, head[44:]) if secrecy else self._index_key(epoch)
         context = b"control\0" + kind.encode() + b"\0" + name.encode()
-        domain = b"freezer-sdk/0/control\0" + self.repository
+        domain = b"freezer-sdk/1/control\0" + self.repository
         aad = domain + struct.pack("<I", len(head)) + head + context
         plain = unseal(hkdf(base, salt, domain), 0, stored[size:], aad)
         signer, signature, encoding, length = struct.unpack_from("<16s64sBI", plain)
@@ -313,7 +313,7 @@ class Repository:
                 continue
             commit, signer = self.signed("backup", name, "writer")
             stamp = f"{match[1]}.{match[2]}"
-            need((commit["version"], commit["id"]) == (0, match[3]), "a commit of another backup")
+            need((commit["version"], commit["id"]) == (1, match[3]), "a commit of another backup")
             time = re.fullmatch(r"(\d+)-(\d+)-(\d+)T(\d+):(\d+):(\d+)\.(\d{3})\d{3}\+00:00", commit["time"])
             need(time and "{}{}{}T{}{}{}.{}".format(*time.groups()) == stamp, "a commit of another time")
             hosts = self.roster[signer.hex()]["hosts"]
@@ -350,9 +350,9 @@ class Repository:
         """The segment that begins here; what follows it is not looked at."""
         need(len(data) >= 132, "a segment's header is cut short")
         magic, version, kind, zero, length, epoch, counter, salt, sealed = struct.unpack_from("<4sBBHIII32s80s", data)
-        need((magic, version, zero) == (b"FZSG", 0, 0) and kind in (DATA, META), "not a segment")
+        need((magic, version, zero) == (b"FZSG", 1, 0) and kind in (DATA, META), "not a segment")
         need(16 <= length <= 37_748_736, "a segment's length")
-        domain = b"freezer-sdk/0/segment\0" + self.repository
+        domain = b"freezer-sdk/1/segment\0" + self.repository
         key = hkdf(self.run_key(epoch, sealed), salt, domain)
         frame = unseal(key, counter, data[132 : 132 + length], domain + data[:132])
         method, blobs = read_frame(frame)
@@ -363,9 +363,9 @@ class Repository:
     def box(self, kind: int, data: bytes) -> bytes:
         need(len(data) >= 48, "a box is cut short")
         magic, version, found, zero, length, epoch, salt = struct.unpack_from("<4sBBHII32s", data)
-        need((magic, version, zero, found) == (b"FZBX", 0, 0, kind), "not the box that belongs here")
+        need((magic, version, zero, found) == (b"FZBX", 1, 0, kind), "not the box that belongs here")
         need(96 <= length <= 256 * MIB and len(data) == 48 + length, "a box's length")
-        context = b"freezer-sdk/0/box\0" + bytes([kind])
+        context = b"freezer-sdk/1/box\0" + bytes([kind])
         key = hkdf(self._index_key(epoch), salt, context + self.repository)
         plain = unseal(key, 0, data[48:], context + self.repository + data[:48])
         self._signed_by("writer", epoch, plain[:16], context, plain[80:], plain[16:80])
@@ -374,7 +374,7 @@ class Repository:
     def table(self, kind: int, pack: bytes) -> list[Row]:
         """What a pack says of its segments."""
         magic, version, found, zero, size = struct.unpack("<4sBBHI", pack[-12:])
-        need((magic, version, found, zero) == (b"FZPK", 0, kind, 0), "a pack's trailer")
+        need((magic, version, found, zero) == (b"FZPK", 1, kind, 0), "a pack's trailer")
         table = self.box(kind, pack[-12 - size : -12])
         (count,) = struct.unpack_from("<I", table)
         heads = [struct.unpack_from("<II", table, 4 + 8 * n) for n in range(count)]
@@ -422,7 +422,7 @@ class Repository:
     def sections(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """Kind and content of the boxes of an index."""
         magic, version, zero, *lengths = struct.unpack_from("<4sB3sII", data)
-        need((magic, version, zero) == (b"FZIX", 0, bytes(3)), "not an index")
+        need((magic, version, zero) == (b"FZIX", 1, bytes(3)), "not an index")
         need(len(data) == 16 + sum(lengths), "an index's length")
         at = 16
         for kind, box_kind, length in ((META, 4, lengths[0]), (DATA, 3, lengths[1])):
@@ -458,7 +458,7 @@ class Repository:
                 yield blob
                 continue
             data = self.blob(META, blob)
-            need(data[:2] == b"L\0" and len(data) % 32 == 2, "not a list")
+            need(data[:2] == b"L\1" and len(data) % 32 == 2, "not a list")
             yield from self.ids(Reference(reference.depth - 1, [data[n : n + 32] for n in range(2, len(data), 32)]))
 
     def directory(self, reference: Reference) -> Iterator[Entry]:
@@ -553,7 +553,7 @@ class Entry(NamedTuple):
 
 def _root(kdf: dict[str, Any], password: str | None) -> bytes:
     if password is None:
-        return hashlib.sha256(b"freezer-sdk/0/no-encryption").digest()
+        return hashlib.sha256(b"freezer-sdk/1/no-encryption").digest()
     need(kdf["name"] == "argon2id", "an unknown kdf")
     memory, time, lanes = kdf["memory"], kdf["time"], kdf["lanes"]
     need(8 * lanes <= memory <= 1 << 20 and 1 <= time <= 64 and 1 <= lanes <= 64, "costs out of bounds")
@@ -645,7 +645,7 @@ def read_section(kind: int, body: bytes) -> dict[bytes, Place]:
 
 def read_page(data: bytes) -> list[Entry]:
     magic, zero, count, names_size, facts_size = struct.unpack_from("<2sHIII", data)
-    need((magic, zero) == (b"P\0", 0) and count, "not a page")
+    need((magic, zero) == (b"P\1", 0) and count, "not a page")
     names = data[16 : 16 + names_size].split(b"\0")
     need(len(names) == count and sorted(set(names)) == names, "a page's names")
     rows = 16 + names_size

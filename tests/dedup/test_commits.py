@@ -73,7 +73,7 @@ def test_what_goes_in_comes_out() -> None:
         ("users", {"nobody": "root"}),
         ("generation", "newest"),
         ("id", "f" * 32),
-        ("version", 1),
+        ("version", 2),
     ],
 )
 def test_what_cannot_be_is_refused(field: str, value: Any) -> None:

@@ -106,9 +106,9 @@ def test_the_signer_needs_the_role(rings):
 def forge(ring, inner, name="marks/x", kind="mark"):
     """What somebody makes who has the index key and no right to sign."""
     context = control._context(kind, name)
-    head = control.HEADER.pack(control.MAGIC, 0, 0, 0, 1, bytes(32))
-    key = hkdf(ring.index_key(1), salt=bytes(32), info=b"freezer-sdk/0/control\0" + ring.repository_id)
-    aad = b"freezer-sdk/0/control\0" + ring.repository_id + struct.pack("<I", len(head)) + head + context
+    head = control.HEADER.pack(control.MAGIC, control.VERSION, 0, 0, 1, bytes(32))
+    key = hkdf(ring.index_key(1), salt=bytes(32), info=b"freezer-sdk/1/control\0" + ring.repository_id)
+    aad = b"freezer-sdk/1/control\0" + ring.repository_id + struct.pack("<I", len(head)) + head + context
     return head + Aead(key).seal(0, inner, aad)
 
 
@@ -190,7 +190,7 @@ def test_signed_nonsense_is_refused(rings):
 @given(data=st.binary(max_size=400), keep=st.integers(0, 48))
 def test_random_bytes(rings, data, keep):
     owner, _ = rings
-    head = control.HEADER.pack(control.MAGIC, 0, 1, 0, 1, bytes(32))[:keep]
+    head = control.HEADER.pack(control.MAGIC, control.VERSION, 1, 0, 1, bytes(32))[:keep]
     with pytest.raises(FreezerError):
         control.open(owner, "mark", "marks/x", head + data, role=Role.MAINTAINER)
 

@@ -266,7 +266,7 @@ def test_a_version_that_is_not_known():
     storage = MemoryStorage()
     create(storage)
     for name in ("config/00000001", "copies/config/00000001"):
-        storage.put(name, [storage.get(name).replace(b'"version":0', b'"version":1')])
+        storage.put(name, [storage.get(name).replace(b'"version":1', b'"version":2')])
     source = Asked("correct horse")
     with pytest.raises(UnsupportedFormat, match="version 1"):
         open_repository(storage, source)

@@ -66,7 +66,7 @@ def second_password(text):
     if len(typed) == 48 and set(typed) <= set(alphabet):
         for line in range(4):
             data, check = typed[12 * line : 12 * line + 8], typed[12 * line + 8 : 12 * line + 12]
-            digest = hashlib.sha256(b"freezer-sdk/0/recovery-key\0" + bytes([line]) + data.encode()).digest()
+            digest = hashlib.sha256(b"freezer-sdk/1/recovery-key\0" + bytes([line]) + data.encode()).digest()
             bits = f"{int.from_bytes(digest, 'big'):0256b}"
             if check != "".join(alphabet[int(bits[at : at + 5], 2)] for at in range(0, 20, 5)):
                 break
@@ -114,7 +114,7 @@ class SecondReader:
         self.root = Argon2id(
             salt=salt, length=32, iterations=kdf["time"], lanes=kdf["lanes"], memory_cost=kdf["memory"]
         ).derive(password_bytes)
-        binding = b"freezer-sdk/0/slot\0" + self.repository + self.slot_id
+        binding = b"freezer-sdk/1/slot\0" + self.repository + self.slot_id
         wrapped = base64.b64decode(self.slot["wrapped"])
         self.secrets = json.loads(self.open(self.hkdf(self.root, salt, binding), wrapped, binding))
         self.bundle = self.open_bundle()
@@ -128,7 +128,7 @@ class SecondReader:
         return AESGCM(key).decrypt(bytes(12), sealed, aad)
 
     def verify(self, public, context, payload, signature):
-        head = b"freezer-sdk/0/signature\0" + self.repository + self.slot_id
+        head = b"freezer-sdk/1/signature\0" + self.repository + self.slot_id
         message = head + struct.pack("<I", len(context)) + context + payload
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(signature, message)
 
@@ -144,26 +144,26 @@ class SecondReader:
         (bundle,) = self.slot["bundles"]
         assert bundle["suite"] == [0x0020, 0x0001, 0x0002]
         private = X25519PrivateKey.from_private_bytes(bytes.fromhex(self.secrets["kem_private"]))
-        info = b"freezer-sdk/0/bundle\0" + self.repository + self.slot_id + struct.pack("<I", 1)
+        info = b"freezer-sdk/1/bundle\0" + self.repository + self.slot_id + struct.pack("<I", 1)
         return json.loads(self.suite.decrypt(base64.b64decode(bundle["sealed"]), private, info))
 
     def commitment(self):
         keys = b"".join(bytes.fromhex(self.bundle[name]) for name in ("hash_key", "index_key", "data_public"))
         material = self.repository + struct.pack("<IQ", 1, int(self.bundle["chunker_seed"], 16)) + keys
-        return blake3(material, derive_key_context="freezer-sdk/0/epoch-commitment").hexdigest()
+        return blake3(material, derive_key_context="freezer-sdk/1/epoch-commitment").hexdigest()
 
     def run_key(self, sealed):
         private = X25519PrivateKey.from_private_bytes(bytes.fromhex(self.bundle["data_private"]))
-        info = b"freezer-sdk/0/run-key\0" + self.repository + struct.pack("<I", 1)
+        info = b"freezer-sdk/1/run-key\0" + self.repository + struct.pack("<I", 1)
         return self.suite.decrypt(sealed, private, info)
 
     def control(self, kind, name, stored):
         magic, version, secrecy, zero, epoch, salt = struct.unpack_from("<4sBBHI32s", stored)
-        assert (magic, version, zero, epoch) == (b"FZCT", 0, 0, 1)
+        assert (magic, version, zero, epoch) == (b"FZCT", 1, 0, 1)
         size = 124 if secrecy else 44
         base = self.run_key(stored[44:124]) if secrecy else bytes.fromhex(self.bundle["index_key"])
         context = b"control\0" + kind.encode() + b"\0" + name.encode()
-        domain = b"freezer-sdk/0/control\0" + self.repository
+        domain = b"freezer-sdk/1/control\0" + self.repository
         aad = domain + struct.pack("<I", size) + stored[:size] + context
         plain = self.open(self.hkdf(base, salt, domain), stored[size:], aad)
         signer, signature, encoding, length = struct.unpack_from("<16s64sBI", plain)
@@ -178,7 +178,7 @@ def test_a_second_reader_written_from_the_document():
     slot, bundle, run = VECTORS["slot"], VECTORS["bundle"], VECTORS["run-key"]
     reader = SecondReader(VECTORS["repository"]["objects"], bytes.fromhex(slot["password_bytes"]))
     assert reader.root.hex() == slot["root"]
-    assert hashlib.sha256(b"freezer-sdk/0/no-encryption").hexdigest() == slot["open_root"]
+    assert hashlib.sha256(b"freezer-sdk/1/no-encryption").hexdigest() == slot["open_root"]
     assert reader.secrets["kem_private"] == slot["kem_private"]
     assert reader.secrets["signing_private"] == slot["signing_private"]
     assert reader.secrets["trust_number"] == 1
@@ -188,7 +188,7 @@ def test_a_second_reader_written_from_the_document():
     assert reader.commitment() == bundle["commitment"] == reader.config["epochs"][0]["commitment"]
     hashes = VECTORS["hash-keys"]
     for kind in ("data", "meta"):
-        key = blake3(bytes.fromhex(bundle["hash_key"]), derive_key_context=f"freezer-sdk/0/{kind}-ids").digest()
+        key = blake3(bytes.fromhex(bundle["hash_key"]), derive_key_context=f"freezer-sdk/1/{kind}-ids").digest()
         assert key.hex() == hashes[f"{kind}_hash_key"]
         assert blake3(hashes["blob"].encode(), key=key).hexdigest() == hashes[f"{kind}_id"]
     assert reader.run_key(bytes.fromhex(run["sealed"])).hex() == run["run_key"]

@@ -67,7 +67,7 @@ def page(entries: Sequence[Entry], *, count: int | None = None) -> bytes:
     )
     return b"".join(
         (
-            struct.pack("<2sHIII", b"P\0", 0, len(entries) if count is None else count, len(names), len(facts)),
+            struct.pack("<2sHIII", b"P\1", 0, len(entries) if count is None else count, len(names), len(facts)),
             names,
             *(entry.row for entry in entries),
             bytes((entry.content.depth << 4 | len(entry.content.ids) // 32) & 0xFF for entry in entries),
@@ -79,7 +79,7 @@ def page(entries: Sequence[Entry], *, count: int | None = None) -> bytes:
 
 def id_list(ids: Iterable[bytes]) -> bytes:
     """The bytes of a list of ids."""
-    return b"L\0" + b"".join(ids)
+    return b"L\1" + b"".join(ids)
 
 
 class Forge:
@@ -186,7 +186,7 @@ def seal_control(keys: KeyRing, kind: str, name: str, plain: bytes) -> bytes:
     """A control object of secrecy *index* around any plain text."""
     head = control.HEADER.pack(control.MAGIC, control.VERSION, 0, 0, keys.epoch, secrets.token_bytes(32))
     context = b"control\0" + kind.encode() + b"\0" + name.encode()
-    domain = b"freezer-sdk/0/control\0"
+    domain = b"freezer-sdk/1/control\0"
     key = hkdf(keys.index_key(keys.epoch), salt=head[-32:], info=domain + keys.repository_id)
     aad = domain + keys.repository_id + struct.pack("<I", len(head)) + head + context
     return head + bytes(Aead(key).seal(0, plain, aad))

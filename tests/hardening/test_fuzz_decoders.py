@@ -369,7 +369,7 @@ def test_configurations_that_a_maintainer_signed(data: st.DataObject) -> None:
     raw = json.dumps(body).encode()
     message = b"".join(
         (
-            b"freezer-sdk/0/signature\0",
+            b"freezer-sdk/1/signature\0",
             made.keys.repository_id,
             made.keys.slot_id,
             struct.pack("<I", 7),
@@ -396,7 +396,7 @@ def test_configurations_that_a_maintainer_signed(data: st.DataObject) -> None:
 def test_bundles(keys: KeyRing, data: st.DataObject) -> None:
     line = keys.config.roster[0]
     good = keys.epochs[1].seal(keys.repository_id, line.id, line.kem_public, OWNER)
-    info = b"freezer-sdk/0/bundle\0" + keys.repository_id + line.id + struct.pack("<I", 1)
+    info = b"freezer-sdk/1/bundle\0" + keys.repository_id + line.id + struct.pack("<I", 1)
     plain = bytes(hpke.open(keys.secret.kem_private, good.sealed, info, suite=good.suite))
     body = json.loads(plain)
     body[data.draw(st.sampled_from(sorted(body)))] = data.draw(json_values)

@@ -61,7 +61,7 @@ class Pages:
             for number, entry in enumerate(entries)
             for tag, value in entry[5]
         )
-        head = struct.pack("<2sHIII", b"\x50\0", 0, len(entries), len(names), len(facts))
+        head = struct.pack("<2sHIII", b"\x50\1", 0, len(entries), len(names), len(facts))
         return self.put(self.tool.META, head + names + rows + counts + ids + facts)
 
 
@@ -188,10 +188,10 @@ def test_lists_that_grow(tool: ModuleType, pages: Pages, tmp_path: Path) -> None
     """Seven levels of lists name 16,384 to the 7th pieces; the size of the file bounds what is read."""
     ids = pages.put(tool.DATA, b"x")
     for _ in range(7):
-        ids = pages.put(tool.META, b"\x4c\0" + ids * 1000)
-    empty = pages.put(tool.META, b"\x4c\0")
+        ids = pages.put(tool.META, b"\x4c\1" + ids * 1000)
+    empty = pages.put(tool.META, b"\x4c\1")
     for _ in range(6):
-        empty = pages.put(tool.META, b"\x4c\0" + empty * 1000)
+        empty = pages.put(tool.META, b"\x4c\1" + empty * 1000)
     begun = time.monotonic()
     inner = pages.page(file(b"a", ids, size=5000, depth=7), file(b"b", empty, size=0, depth=7))
     run = restore(tool, pages, tmp_path, pages.page(directory(b"/r", inner)), b"/r")

@@ -15,11 +15,11 @@ from freezer_sdk.errors import IntegrityError
 from freezer_sdk.model import Buffer
 
 MAGIC = b"FZBX"
-VERSION = 0
+VERSION = 1
 HEADER = struct.Struct("<4sBBHII32s")
 """magic, version, kind of box, reserved, ciphertext length, epoch, salt."""
 
-_DOMAIN = b"freezer-sdk/0/box\0"
+_DOMAIN = b"freezer-sdk/1/box\0"
 _SIGNED = 16 + 64
 
 

@@ -80,7 +80,7 @@ def encode_commit(commit: Commit) -> dict[str, Any]:
     """
     backup, origin = commit.backup, commit.origin
     document = {
-        "version": 0,
+        "version": 1,
         "id": backup.id,
         "time": time_text(backup.time),
         "host": backup.host,
@@ -215,7 +215,7 @@ def decode_commit(data: Mapping[str, Any], *, backup_id: str, signer: bytes = b"
         IntegrityError: a field is missing or of another type, or the document is of another backup.
     """
     try:
-        if data["version"] != 0 or data["id"] != backup_id:
+        if data["version"] != 1 or data["id"] != backup_id:
             raise IntegrityError(f"the commit of backup {backup_id} is of another version or backup")
         backup = Backup(
             id=backup_id,

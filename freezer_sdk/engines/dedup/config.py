@@ -31,7 +31,7 @@ from freezer_sdk.errors import ConfigurationError, IntegrityError, UnsupportedFo
 __all__ = ["OWNER", "Config", "Epoch", "Role", "SignedConfig", "Slot", "parse_time", "time_text"]
 
 FORMAT: Final = "freezer-repository"
-VERSION: Final = 0
+VERSION: Final = 1
 PREFIX: Final = "config/"
 COPIES: Final = "copies/"
 MAX_SIZE: Final = 1 << 20
@@ -44,7 +44,7 @@ FEATURE_KINDS: Final = ("read", "write", "maintain")
 
 _NAME = re.compile(r"config/(\d{8})\Z", re.ASCII)
 _FEATURE = re.compile(r"[a-z0-9][a-z0-9:._-]{0,63}\Z")
-_SIGNATURE_DOMAIN: Final = b"freezer-sdk/0/signature\0"
+_SIGNATURE_DOMAIN: Final = b"freezer-sdk/1/signature\0"
 _CHUNKER: Final = "fastcdc"
 _CONTEXT: Final = b"config\0"
 

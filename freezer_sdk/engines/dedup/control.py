@@ -22,7 +22,7 @@ from freezer_sdk.errors import ConfigurationError, IntegrityError, UnsupportedFo
 from freezer_sdk.model import Buffer
 
 MAGIC: Final = b"FZCT"
-VERSION: Final = 0
+VERSION: Final = 1
 HEADER: Final = struct.Struct("<4sBBHI32s")
 """magic, version, secrecy, reserved (0), epoch, salt."""
 MAX_PAYLOAD: Final = 64 << 20
@@ -34,7 +34,7 @@ MAX_VALUES: Final = 2_000_000
 MAX_OBJECT: Final = MAX_PAYLOAD + 4096
 """Bytes of a stored control object."""
 
-_DOMAIN: Final = b"freezer-sdk/0/control\0"
+_DOMAIN: Final = b"freezer-sdk/1/control\0"
 _INDEX, _DATA = 0, 1
 _INNER: Final = struct.Struct(f"<16s{SIGNATURE_SIZE}sBI")
 """signer, signature, encoding, length of the JSON."""

@@ -16,11 +16,11 @@ from freezer_sdk.engines.dedup.documents import Fields
 from freezer_sdk.errors import IntegrityError
 
 FORMAT: Final = "freezer-bundle"
-VERSION: Final = 0
+VERSION: Final = 1
 MAX_SEALED: Final = 4096
 
-_INFO: Final = b"freezer-sdk/0/bundle\0"
-_COMMITMENT: Final = "freezer-sdk/0/epoch-commitment"
+_INFO: Final = b"freezer-sdk/1/bundle\0"
+_COMMITMENT: Final = "freezer-sdk/1/epoch-commitment"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,7 +18,7 @@ from freezer_sdk.errors import IntegrityError
 from freezer_sdk.model import Buffer
 
 MAGIC = b"FZIX"
-VERSION = 0
+VERSION = 1
 HEADER = struct.Struct("<4sB3xII")
 """magic, version, length of the box for meta packs, length of the box for data packs (0: none)."""
 

@@ -20,9 +20,9 @@ __all__ = ["OWNER", "KeyRing", "Role", "RunKey"]
 SEALED_SIZE: Final = 32 + hpke.OVERHEAD
 """Length of a sealed run key."""
 
-_RUN_KEY: Final = b"freezer-sdk/0/run-key\0"
-_DATA_IDS: Final = "freezer-sdk/0/data-ids"
-_META_IDS: Final = "freezer-sdk/0/meta-ids"
+_RUN_KEY: Final = b"freezer-sdk/1/run-key\0"
+_DATA_IDS: Final = "freezer-sdk/1/data-ids"
+_META_IDS: Final = "freezer-sdk/1/meta-ids"
 _MAX_CACHED: Final = 65_536
 _HINTS: Final = {
     Role.WRITER: "backups are made, copied and pruned with the password of a writer or an owner",

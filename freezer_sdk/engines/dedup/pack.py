@@ -23,7 +23,7 @@ TABLE_BOX = {Kind.DATA: 1, Kind.META: 2}
 TRAILER = struct.Struct("<4sBBHI")
 """magic, version, kind, reserved, length of the box before it."""
 MAGIC = b"FZPK"
-VERSION = 0
+VERSION = 1
 _LIMITS = (segment.MAX_STORED, MAX_BLOBS_IN_SEGMENT, MAX_BLOB)
 """Of a segment's stored length, of the number of its blobs, of a blob's length."""
 
@@ -66,7 +66,7 @@ class OpenPack:
         # the salt depends on the first content, so that repeated randomness does no harm
         digest = hashlib.sha256(b"".join(first_ids)).digest()
         self.kind, self.run, self.memory = kind, run, memory
-        self.salt = hkdf(os.urandom(32), salt=digest, info=b"freezer-sdk/0/pack-salt\0")
+        self.salt = hkdf(os.urandom(32), salt=digest, info=b"freezer-sdk/1/pack-salt\0")
         self.key = segment.pack_key(run.key, self.salt, repository_id)
         self.rows: list[SegmentRow] = []
         self.size = self.blobs = self.missing = 0

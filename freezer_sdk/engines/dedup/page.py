@@ -13,8 +13,8 @@ from freezer_sdk.engines.dedup.layout import MAX_BLOB
 from freezer_sdk.errors import IntegrityError
 from freezer_sdk.modes.base import STAT, Attributes, Extras
 
-PAGE = b"P\0"
-LIST = b"L\0"
+PAGE = b"P\1"
+LIST = b"L\1"
 _HEAD = struct.Struct("<2sHIII")
 """magic and version, reserved, entries, bytes of names, bytes of extras."""
 _EXTRA = struct.Struct("<IBI")

@@ -22,7 +22,7 @@ _GROUP: Final = 4
 _GROUPS: Final = 3
 _SIZE: Final = _LINES * _GROUPS * _GROUP
 _SURE: Final = 2  # so many right lines, and it is meant as a recovery key
-_DOMAIN: Final = b"freezer-sdk/0/recovery-key\0"
+_DOMAIN: Final = b"freezer-sdk/1/recovery-key\0"
 _LOOKALIKES: Final = str.maketrans("OIL", "011")
 _SEPARATORS: Final = re.compile(r"[\s\-\u2010-\u2015]+")
 

@@ -79,7 +79,7 @@ class DedupRepository:
         return RepositoryInfo(
             id=self._keys.repository_id.hex(),
             engine="dedup",
-            version=0,
+            version=1,
             location=self._storage.location,
             encrypted=self._keys.encrypted,
             created=config.created,

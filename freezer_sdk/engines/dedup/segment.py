@@ -18,14 +18,14 @@ from freezer_sdk.errors import IntegrityError
 from freezer_sdk.model import Buffer
 
 MAGIC = b"FZSG"
-VERSION = 0
+VERSION = 1
 HEADER = struct.Struct("<4sBBHIII32s80s")
 """magic, version, kind, reserved, ciphertext length, epoch, counter, salt of the pack, sealed run key."""
 
 MAX_STORED = HEADER.size + MAX_SEGMENT + (MAX_SEGMENT >> 3)
 """Bytes of header and ciphertext."""
 
-_DOMAIN = b"freezer-sdk/0/segment\0"
+_DOMAIN = b"freezer-sdk/1/segment\0"
 _USUAL_FRAME = 1 << 21
 _RAW_IS_AS_GOOD = 0.97  # compressed no smaller than this share: stored as it is
 

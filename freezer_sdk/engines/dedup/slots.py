@@ -22,15 +22,15 @@ from freezer_sdk.errors import UnsupportedFormat
 from freezer_sdk.storages.base import Storage
 
 FORMAT: Final = "freezer-slot"
-VERSION: Final = 0
+VERSION: Final = 1
 PREFIX: Final = "keys/"
 MAX_SIZE: Final = 4 << 20
 MAX_TOTAL: Final = 64 << 20
 """Bytes of all slots that a reader looks at."""
 
 _NAME = re.compile(r"keys/([0-9a-f]{64})\Z")
-_DOMAIN: Final = b"freezer-sdk/0/slot\0"
-_OPEN_ROOT: Final = hashlib.sha256(b"freezer-sdk/0/no-encryption").digest()
+_DOMAIN: Final = b"freezer-sdk/1/slot\0"
+_OPEN_ROOT: Final = hashlib.sha256(b"freezer-sdk/1/no-encryption").digest()
 _ARGON2, _OPEN = "argon2id", "open"
 
 

@@ -27,7 +27,7 @@ from freezer_sdk.engines.dedup.undecided import refuse_undecided
 from freezer_sdk.errors import BackupNotFound, IntegrityError, ObjectExists
 from freezer_sdk.model import Backup, Event, Problem
 
-_DOMAIN: Final = b"freezer-sdk/0/undelete\0"
+_DOMAIN: Final = b"freezer-sdk/1/undelete\0"
 _EVENT_EVERY: Final = 0.1  # seconds
 
 

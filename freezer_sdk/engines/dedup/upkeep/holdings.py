@@ -36,6 +36,7 @@ _ROUNDS: Final = 5  # listings, while indexes vanish because others merge them
 _FEW: Final = 16  # indexes that are not worth starting threads for
 _THREADS: Final = 8
 _UNDER_WAY: Final = 64 << 20  # bytes of indexes that are fetched ahead
+_LARGE: Final = 1 << 20  # bytes of an index that is fetched without a thread: each would keep memory of that size
 
 
 @dataclass(frozen=True)
@@ -188,16 +189,16 @@ def _fetched(handle: Handle, infos: Sequence[ObjectInfo]) -> Iterator[tuple[str,
             yield info.name, _fetch(handle, info.name)
         return
     todo, size = deque(infos), 0
-    under_way: deque[tuple[ObjectInfo, Future[bytes | IntegrityError | None]]] = deque()
+    under_way: deque[tuple[ObjectInfo, Future[bytes | IntegrityError | None] | None]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="freezer-index") as pool:
         while todo or under_way:
             while todo and (not under_way or (size < _UNDER_WAY and len(under_way) < 4 * threads)):
                 info = todo.popleft()
                 size += info.size
-                under_way.append((info, pool.submit(_fetch, handle, info.name)))
+                under_way.append((info, None if info.size > _LARGE else pool.submit(_fetch, handle, info.name)))
             info, future = under_way.popleft()
             size -= info.size
-            yield info.name, future.result()
+            yield info.name, _fetch(handle, info.name) if future is None else future.result()
 
 
 def _load_indexes(handle: Handle, found: Holdings, tick: Callable[[], None]) -> None:
