@@ -69,8 +69,9 @@ class CheckResult:
 
     Attributes:
         backups: that count, and were looked at.
-        forgotten, void, forged: backups that do not count: deleted, late beyond the grace time, signed by somebody who
-            may not.
+        forgotten: backups that do not count because they were deleted.
+        void: backups that do not count because they came later than the grace time allows.
+        forged: backups that do not count because who signed them may not.
         objects: looked at, packs among them.
         packs, packs_read: how many there are, and how many were read whole.
         packs_left, bytes_left: were to be read, and time ran out.
