@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from model.actors import BLOBS, Contents, time_of
+from model.contents import BLOBS, Contents, time_of
 
 from freezer_sdk.engines.dedup import protocol
 from freezer_sdk.engines.dedup.adopt import read_pack_table

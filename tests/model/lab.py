@@ -7,14 +7,14 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from model.actors import BLOBS, Call, Contents, Entries, Failure, Node, Program
-from model.checker import Blob, Checker
-from model.search import State, World
+from model.actors import Failure, Program
+from model.checker import Blob, Checker, Still
+from model.contents import BLOBS, Call, Contents, Entries
+from model.rules import CONDITIONAL, GRACE, Actor, Begun, Done, Rules, Stored
+from model.search import World
 from model.virtual import BASE, Virtual
 
 from freezer_sdk.crypto.kdf import Argon2Params
@@ -32,50 +32,11 @@ from freezer_sdk.engines.dedup.upkeep.service import DedupMaintenance
 from freezer_sdk.files.scan import LocalTree
 from freezer_sdk.model import BackupOptions, CopyOutcome
 from freezer_sdk.modes.base import Protected, Source, Stream
-from freezer_sdk.storages.base import Capabilities, Storage
+from freezer_sdk.storages.base import Storage
 from freezer_sdk.storages.memory import MemoryStorage
 from freezer_sdk.upkeep_model import PruneOptions
 
-GRACE = 3600
-"""Seconds; the shortest that is allowed outside of tests."""
-LONG = GRACE + 60
 CHEAP = Argon2Params(memory=8, time=1, lanes=1)
-CONDITIONAL = Capabilities(conditional_put=True, remote=False)
-PLAIN = Capabilities(conditional_put=False, remote=False)
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A run that reported success."""
-
-    backup: str
-
-    def __str__(self) -> str:
-        return f"success, backup {self.backup[:8]}"
-
-
-@dataclass(frozen=True)
-class Done:
-    """Another program that reported success."""
-
-    what: str = "done"
-
-    def __str__(self) -> str:
-        return self.what
-
-
-@dataclass(frozen=True)
-class Begun:
-    """A program that has begun before a world does."""
-
-    program: Program
-    node: Node
-
-    @property
-    def result(self) -> Any:
-        """How it ended."""
-        assert self.node.ended
-        return self.node.result
 
 
 class Lab:
@@ -347,82 +308,6 @@ class Lab:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Actor:
-    """A program of a world.
-
-    Attributes:
-        body: what it does.
-        begun: or a program that goes on.
-        start, last: numbers of the points in time between which it may begin.
-        failures: kinds of errors that it may end with.
-        forgets: ids of backups that it makes forgotten.
-    """
-
-    name: str
-    body: Callable[[Storage], Any] | None = None
-    begun: Begun | None = None
-    start: int = 0
-    last: int | None = None
-    skew: int = 0
-    frozen: bool = False
-    capabilities: Capabilities = CONDITIONAL
-    failures: frozenset[str] = frozenset({"LeaseLost", "RepositoryLocked"})
-    forgets: frozenset[str] = frozenset()
-
-
-@dataclass
-class Rules:
-    """What must hold in every state of a world.
-
-    Args:
-        readers: the shipped reader restores every backup in every state, not only when all programs have ended.
-        lying: the storage's clock is wrong: who gives up a backup for that does right.
-    """
-
-    checker: Checker
-    actors: Sequence[Actor]
-    readers: bool = False
-    lying: bool = False
-    _forgets: frozenset[str] = field(init=False)
-    _away: dict[int, bool] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._forgets = frozenset().union(*(actor.forgets for actor in self.actors))
-
-    def violation(self, state: State) -> str | None:
-        """What is wrong, or ``None``."""
-        contents, over = state.contents, True
-        for actor, node in zip(self.actors, state.nodes, strict=True):
-            if not node.ended:
-                over = False
-                continue
-            result = node.result
-            if isinstance(result, Failure) and result.kind not in actor.failures:
-                return f"{actor.name} failed: {result}"
-            if isinstance(result, Failure) and result.kind == "LeaseLost" and not self._was_away(node):
-                return f"{actor.name} failed, although it was never kept waiting: {result}"
-            if isinstance(result, Stored) and result.backup not in self._forgets:
-                known = self.checker.known(contents)
-                if result.backup not in known.visible:
-                    return f"{actor.name} reported success and its backup does not count"
-        lost = self.checker.lost(contents)
-        if lost is None and (over or self.readers):
-            lost = self.checker.restores(contents)
-        return lost
-
-    def _was_away(self, node: Node) -> bool:
-        """Whether a program was kept waiting for so long that it may have lost its lease."""
-        known = self._away.get(id(node))
-        if known is None:
-            late = 0
-            for before, after in pairwise(node.path()):
-                slept = before.call.rest[0] if before.call and before.call.method == "sleep" else 0
-                late += after.moment - before.moment - slept if before.parent is not None else 0
-            known = self._away[id(node)] = late >= GRACE // 2 or self.lying
-        return known
-
-
 class _Slow:
     """A producer that takes its time: before each piece it sleeps."""
 
@@ -444,6 +329,4 @@ def _reader(content: bytes) -> Iterator[Any]:
 
 
 def _nothing() -> Storage:
-    from model.checker import Still
-
     return Still(Contents(Entries(), {}))

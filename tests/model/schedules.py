@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import NamedTuple
 
-from model.lab import GRACE, Actor, Lab, Stored
+from model.lab import Lab
+from model.rules import GRACE, Actor, Stored
 from model.search import State, Step, World, result_text
 from model.worlds import X, Y
 

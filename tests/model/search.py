@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-from model.actors import Call, Contents, Node, Program
+from model.actors import Node, Program
+from model.contents import Call, Contents
 
 _LOCAL = frozenset({"flush"})  # calls that no other program can notice, nor have a part in
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from model.lab import GRACE, LONG, Actor, Lab, Stored
+from model.lab import Lab
+from model.rules import GRACE, Actor, Stored
 from model.search import World
 
+LONG = GRACE + 60
 X = b"x" * 1000
 Y = b"y" * 1000
 DAMAGED = frozenset({"IntegrityError", "LeaseLost", "RepositoryLocked"})
