@@ -83,12 +83,14 @@ class Rules:
     Args:
         readers: the shipped reader restores every backup in every state, not only when all programs have ended.
         lying: the storage's clock is wrong: who gives up a backup for that does right.
+        strict: who is at work for long, and is not kept waiting, must not lose his lease.
     """
 
     checker: Checker
     actors: Sequence[Actor]
     readers: bool = False
     lying: bool = False
+    strict: bool = False
     _forgets: frozenset[str] = field(init=False)
     _away: dict[int, bool] = field(init=False, default_factory=dict)
 
@@ -117,12 +119,14 @@ class Rules:
         return lost
 
     def _was_away(self, node: Node) -> bool:
-        """Whether a program was kept waiting for so long that it may have lost its lease."""
+        """Whether a program may have lost its lease: it was at work for long, or, by the strict rule, kept waiting."""
         known = self._away.get(id(node))
         if known is None:
+            path = node.path()[1:]
+            long = path[-1].moment - path[0].moment >= GRACE
             late = 0
-            for before, after in pairwise(node.path()):
+            for before, after in pairwise(path):
                 slept = before.call.rest[0] if before.call and before.call.method == "sleep" else 0
-                late += after.moment - before.moment - slept if before.parent is not None else 0
-            known = self._away[id(node)] = late >= GRACE // 2 or self.lying
+                late += after.moment - before.moment - slept
+            known = self._away[id(node)] = self.lying or (late >= GRACE // 2 if self.strict else long)
         return known

@@ -174,6 +174,7 @@ def a_writer_that_takes_long(lab: Lab) -> World:
         Actor(name="M", body=lab.mark(lab.packs(), 1), last=0),
         Actor(name="P", body=lab.prune(), start=3, last=3),
         times=[GRACE // 2 * number for number in range(5)],
+        strict=True,
     )
 
 
