@@ -10,8 +10,9 @@ from model.lab import Lab
 from model.virtual import Virtual
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def virtual() -> Iterator[Virtual]:
+    """Not for longer: other tests in this process need threads and clocks as they are."""
     with Virtual().installed() as virtual:
         yield virtual
 
