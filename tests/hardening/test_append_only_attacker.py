@@ -366,7 +366,7 @@ def test_a_downgraded_configuration(world: World, changes: dict[str, object]) ->
 def of_another_version(ring: KeyRing, number: int) -> bytes:
     """A configuration as a program to come might write it, signed."""
     line = encode_config(dataclasses.replace(ring.config, number=number), ring.slot_id, ring.secret.signing).signed
-    line = line.replace(b'"version":0', b'"version":99')
+    line = line.replace(b'"version":%d' % configs.VERSION, b'"version":99')
     signature = ring.sign(b"config\0", line)
     tail = documents.encode({"signature": signature.hex(), "signer": ring.slot_id.hex()})
     return line + b"\n" + tail + b"\n"

@@ -17,6 +17,7 @@ from typing import Any
 from freezer_sdk.errors import (
     AccessDenied,
     ConfigurationError,
+    InvalidName,
     ObjectExists,
     ObjectNotFound,
     ReadOnlyStorage,
@@ -170,10 +171,18 @@ class SqliteStorage(Storage):
         self.delete_many([name])
 
     def delete_many(self, names: Iterable[str]) -> None:
-        """See :meth:`Storage.delete_many`; one transaction."""
-        checked = [(check_name(name),) for name in names]
+        """See :meth:`Storage.delete_many`; one transaction, of all names that can be."""
+        checked: list[tuple[str]] = []
+        failure: InvalidName | None = None
+        for name in names:
+            try:
+                checked.append((check_name(name),))
+            except InvalidName as error:  # the others go all the same
+                failure = error
         with self._transaction(write=True) as database:
             database.executemany("DELETE FROM objects WHERE name = ?", checked)
+        if failure is not None:
+            raise failure
 
     def flush(self) -> None:
         """Nothing to wait for: a transaction is on the disk when it ends (``synchronous=FULL``)."""
