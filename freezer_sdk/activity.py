@@ -10,11 +10,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from freezer_sdk.errors import ConfigurationError
 from freezer_sdk.model import Buffer
-from freezer_sdk.storages.base import Capabilities, ObjectInfo, Reader, Storage, Traffic, Upload
+from freezer_sdk.storages.base import ObjectInfo, Reader, Storage, StorageWrapper, Traffic, Upload
 
 T = TypeVar("T")
 # A server can say any time. Ages and periods are added to it, so it keeps clear of the ends of what a date can hold.
@@ -60,7 +59,7 @@ class Activity:
             return self._clock() - self._moved if self._calls else 0.0
 
 
-class WatchedStorage(Storage):
+class WatchedStorage(StorageWrapper):
     """Hands every call on to another storage, and notes that it is under way.
 
     A time that the storage tells is moved into the years 1000 to 9000, whatever the server said.
@@ -77,33 +76,9 @@ class WatchedStorage(Storage):
     summary = "another storage, watched"
 
     def __init__(self, storage: Storage) -> None:
-        self._storage = storage
+        super().__init__(storage)
         self.activity = Activity()
         _listen(storage, self.activity)
-
-    @classmethod
-    def parse_url(cls, url: str) -> dict[str, Any]:
-        """There is no URL for it.
-
-        Raises:
-            ConfigurationError: always.
-        """
-        raise ConfigurationError("a watched storage is built around another one, not from a URL")
-
-    @property
-    def location(self) -> str:
-        """That of the storage that does the work."""
-        return self._storage.location
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """Those of the storage that does the work."""
-        return self._storage.capabilities
-
-    @property
-    def max_parallel(self) -> int:
-        """That of the storage that does the work."""
-        return self._storage.max_parallel
 
     def put(self, name: str, buffers: Sequence[Buffer], *, if_absent: bool = False) -> ObjectInfo:
         """See :meth:`Storage.put`."""

@@ -21,12 +21,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from freezer_sdk.boundary import describe_failure
 from freezer_sdk.errors import (
     Cancelled,
-    ConfigurationError,
     FreezerError,
     ObjectExists,
     StorageError,
@@ -35,7 +34,7 @@ from freezer_sdk.errors import (
     Transient,
 )
 from freezer_sdk.model import Buffer
-from freezer_sdk.storages.base import Capabilities, ObjectInfo, Reader, Storage, Traffic, Upload
+from freezer_sdk.storages.base import Capabilities, ObjectInfo, Reader, Storage, StorageWrapper, Traffic, Upload
 from freezer_sdk.streams.cancel import CancelToken
 from freezer_sdk.streams.pacing import Pace, PacedUpload, Stop
 from freezer_sdk.streams.ratelimit import Limits
@@ -57,7 +56,7 @@ _PIECE = 4 << 20
 _BATCH = 1000  # names that are deleted, and if need be deleted again, in one go
 
 
-class ReliableStorage(Storage):
+class ReliableStorage(StorageWrapper):
     """Another storage that is patient and keeps to bandwidth limits.
 
     Args:
@@ -88,7 +87,7 @@ class ReliableStorage(Storage):
         self.name = storage.name  # type: ignore[misc]  # it speaks for the other one
         self.summary = storage.summary  # type: ignore[misc]
         self.options = storage.options  # type: ignore[misc]
-        self._storage = storage
+        super().__init__(storage)
         self._policy = policy
         self._first_contact = first_contact or policy
         self.secrets = tuple(secrets)
@@ -103,15 +102,6 @@ class ReliableStorage(Storage):
 
     def __repr__(self) -> str:
         return f"<ReliableStorage {self.location}>"
-
-    @classmethod
-    def parse_url(cls, url: str) -> dict[str, Any]:
-        """There is no URL for it.
-
-        Raises:
-            ConfigurationError: always.
-        """
-        raise ConfigurationError("this is built around another storage, not from a URL")
 
     @property
     def inner(self) -> Storage:
@@ -128,19 +118,9 @@ class ReliableStorage(Storage):
         self._pace.listener = traffic
 
     @property
-    def location(self) -> str:
-        """That of the storage that does the work."""
-        return self._storage.location
-
-    @property
     def capabilities(self) -> Capabilities:
         """Those of the storage that does the work."""
         return self._call("asking what it can do", lambda: self._storage.capabilities)
-
-    @property
-    def max_parallel(self) -> int:
-        """That of the storage that does the work."""
-        return self._storage.max_parallel
 
     @contextmanager
     def watching(self, cancel: CancelToken) -> Iterator[None]:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from freezer_sdk.contract import Plugin
-from freezer_sdk.errors import Cancelled, InvalidName
+from freezer_sdk.errors import Cancelled, ConfigurationError, InvalidName
 from freezer_sdk.model import Buffer
 from freezer_sdk.options import Option
 
@@ -307,3 +307,86 @@ class Storage(Plugin):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class StorageWrapper(Storage):
+    """Hands every call on to another storage; subclasses change what they are about.
+
+    ``delete_many`` goes name by name, through :meth:`delete`, unless a subclass hands it on; ``close`` leaves the other
+    storage open, unless a subclass closes it.
+
+    Args:
+        storage: does the work.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    @classmethod
+    def parse_url(cls, url: str) -> dict[str, Any]:
+        """There is no URL for it.
+
+        Raises:
+            ConfigurationError: always.
+        """
+        raise ConfigurationError(f"a storage {cls.name!r} is made around another one, not from a URL")
+
+    @property
+    def location(self) -> str:
+        """That of the storage that does the work."""
+        return self._storage.location
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Those of the storage that does the work."""
+        return self._storage.capabilities
+
+    @property
+    def max_parallel(self) -> int:
+        """That of the storage that does the work."""
+        return self._storage.max_parallel
+
+    @property
+    def traffic(self) -> Traffic:
+        """That of the storage that does the work."""
+        return self._storage.traffic
+
+    @traffic.setter
+    def traffic(self, traffic: Traffic) -> None:
+        self._storage.traffic = traffic
+
+    def put(self, name: str, buffers: Sequence[Buffer], *, if_absent: bool = False) -> ObjectInfo:
+        """See :meth:`Storage.put`."""
+        return self._storage.put(name, buffers, if_absent=if_absent)
+
+    def upload(self, name: str) -> AbstractContextManager[Upload]:
+        """See :meth:`Storage.upload`."""
+        return self._storage.upload(name)
+
+    def get(self, name: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        """See :meth:`Storage.get`."""
+        return self._storage.get(name, offset=offset, length=length)
+
+    def open(self, name: str) -> AbstractContextManager[Reader]:
+        """See :meth:`Storage.open`."""
+        return self._storage.open(name)
+
+    def stat(self, name: str) -> ObjectInfo:
+        """See :meth:`Storage.stat`."""
+        return self._storage.stat(name)
+
+    def list(self, prefix: str = "", *, delimiter: str | None = None) -> Iterator[ObjectInfo]:
+        """See :meth:`Storage.list`."""
+        return self._storage.list(prefix, delimiter=delimiter)
+
+    def delete(self, name: str) -> None:
+        """See :meth:`Storage.delete`."""
+        self._storage.delete(name)
+
+    def flush(self) -> None:
+        """See :meth:`Storage.flush`."""
+        self._storage.flush()
+
+    def now(self) -> datetime:
+        """See :meth:`Storage.now`."""
+        return self._storage.now()

@@ -24,11 +24,11 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from freezer_sdk.errors import ConfigurationError, StorageUnavailable
 from freezer_sdk.model import Buffer
-from freezer_sdk.storages.base import Capabilities, ObjectInfo, Reader, Storage, Traffic, Upload
+from freezer_sdk.storages.base import ObjectInfo, Reader, Storage, StorageWrapper, Upload
 
 METHODS = ("put", "upload", "write", "commit", "get", "open", "read", "stat", "list", "delete", "flush", "now")
 """What counts as a call; ``write`` and ``commit`` are those of an upload, ``read`` is that of an open reader."""
@@ -164,7 +164,7 @@ class _Plan:
         self.run("after")
 
 
-class FaultyStorage(Storage):
+class FaultyStorage(StorageWrapper):
     """Hands every call on to another storage, records it, and lets faults happen.
 
     Args:
@@ -177,50 +177,17 @@ class FaultyStorage(Storage):
     summary = "another storage with faults, for tests"
 
     def __init__(self, storage: Storage, *faults: Fault) -> None:
-        self._storage = storage
+        super().__init__(storage)
         self._faults = faults
         self._counts = [0] * len(faults)
         self._calls: list[Call] = []
         self._lock = threading.Lock()
-
-    @classmethod
-    def parse_url(cls, url: str) -> dict[str, Any]:
-        """There is no URL for faults.
-
-        Raises:
-            ConfigurationError: always.
-        """
-        raise ConfigurationError("a faulty storage is built around another one, not from a URL")
 
     @property
     def calls(self) -> Sequence[Call]:
         """All calls so far, in the order in which they began."""
         with self._lock:
             return tuple(self._calls)
-
-    @property
-    def location(self) -> str:
-        """That of the storage that does the work."""
-        return self._storage.location
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """Those of the storage that does the work."""
-        return self._storage.capabilities
-
-    @property
-    def max_parallel(self) -> int:
-        """That of the storage that does the work."""
-        return self._storage.max_parallel
-
-    @property
-    def traffic(self) -> Traffic:
-        """That of the storage that does the work."""
-        return self._storage.traffic
-
-    @traffic.setter
-    def traffic(self, traffic: Traffic) -> None:
-        self._storage.traffic = traffic
 
     def put(self, name: str, buffers: Sequence[Buffer], *, if_absent: bool = False) -> ObjectInfo:
         """See :meth:`Storage.put`."""

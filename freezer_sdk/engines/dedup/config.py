@@ -227,9 +227,11 @@ def decode_config(raw: bytes, number: int | None = None) -> SignedConfig:
         body.fail("format")
     version = body.number("version")
     if version != VERSION:
+        newer = "install a newer version of freezer-sdk"
+        draft = "it is a draft of before the first release: restore with the program that made it, and make a new one"
         raise UnsupportedFormat(
             f"the repository has format version {version}; this program knows version {VERSION}",
-            hint="install a newer version of freezer-sdk",
+            hint=newer if version > VERSION else draft,
         )
     tail = Fields(documents.decode(lines[1], what), what)
     config = _parse(body)

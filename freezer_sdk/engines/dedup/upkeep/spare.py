@@ -6,14 +6,12 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from datetime import datetime
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Final
 
-from freezer_sdk.errors import ConfigurationError, StorageError, StorageFull
+from freezer_sdk.errors import StorageError, StorageFull
 from freezer_sdk.model import Buffer
-from freezer_sdk.storages.base import Capabilities, ObjectInfo, Reader, Storage, Traffic, Upload
+from freezer_sdk.storages.base import ObjectInfo, Storage, StorageWrapper
 
 PREFIX: Final = "reserve/"
 _NAME: Final = re.compile(r"reserve/\d{8}\Z")
@@ -52,7 +50,7 @@ def free_reserve(storage: Storage) -> bool:
     return bool(names)
 
 
-class SpareStorage(Storage):
+class SpareStorage(StorageWrapper):
     """Another storage, whose reserve is freed when it is full: the put that failed is tried again, once.
 
     Args:
@@ -67,7 +65,7 @@ class SpareStorage(Storage):
     summary = "another storage, with a reserve"
 
     def __init__(self, storage: Storage) -> None:
-        self._storage = storage
+        super().__init__(storage)
         self._lock = threading.Lock()
         self.freed = False
 
@@ -82,39 +80,6 @@ class SpareStorage(Storage):
                 _log.warning("%s is still full: a reserve of %d bytes could not be made", self.location, size)
         except StorageError as error:
             _log.warning("the reserve could not be made: %s", error)
-
-    @classmethod
-    def parse_url(cls, url: str) -> dict[str, Any]:
-        """There is no URL for it.
-
-        Raises:
-            ConfigurationError: always.
-        """
-        raise ConfigurationError("a storage with a reserve is made around another one, not from a URL")
-
-    @property
-    def location(self) -> str:
-        """That of the storage that does the work."""
-        return self._storage.location
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """Those of the storage that does the work."""
-        return self._storage.capabilities
-
-    @property
-    def max_parallel(self) -> int:
-        """That of the storage that does the work."""
-        return self._storage.max_parallel
-
-    @property
-    def traffic(self) -> Traffic:
-        """That of the storage that does the work."""
-        return self._storage.traffic
-
-    @traffic.setter
-    def traffic(self, traffic: Traffic) -> None:
-        self._storage.traffic = traffic
 
     def put(self, name: str, buffers: Sequence[Buffer], *, if_absent: bool = False) -> ObjectInfo:
         """See :meth:`Storage.put`."""
@@ -135,38 +100,6 @@ class SpareStorage(Storage):
                     _log.warning("%s is full: its reserve is used", self.location)
             return self.freed
 
-    def upload(self, name: str) -> AbstractContextManager[Upload]:
-        """See :meth:`Storage.upload`."""
-        return self._storage.upload(name)
-
-    def get(self, name: str, *, offset: int = 0, length: int | None = None) -> bytes:
-        """See :meth:`Storage.get`."""
-        return self._storage.get(name, offset=offset, length=length)
-
-    def open(self, name: str) -> AbstractContextManager[Reader]:
-        """See :meth:`Storage.open`."""
-        return self._storage.open(name)
-
-    def stat(self, name: str) -> ObjectInfo:
-        """See :meth:`Storage.stat`."""
-        return self._storage.stat(name)
-
-    def list(self, prefix: str = "", *, delimiter: str | None = None) -> Iterator[ObjectInfo]:
-        """See :meth:`Storage.list`."""
-        return self._storage.list(prefix, delimiter=delimiter)
-
-    def delete(self, name: str) -> None:
-        """See :meth:`Storage.delete`."""
-        self._storage.delete(name)
-
     def delete_many(self, names: Iterable[str]) -> None:
         """See :meth:`Storage.delete_many`."""
         self._storage.delete_many(names)
-
-    def flush(self) -> None:
-        """See :meth:`Storage.flush`."""
-        self._storage.flush()
-
-    def now(self) -> datetime:
-        """See :meth:`Storage.now`."""
-        return self._storage.now()
