@@ -262,14 +262,16 @@ def test_features_that_are_not_known():
     both.require("maintain")
 
 
-def test_a_version_that_is_not_known():
+@pytest.mark.parametrize(("version", "hint"), [(2, "newer version"), (0, "draft")])
+def test_a_version_that_is_not_known(version, hint):
     storage = MemoryStorage()
     create(storage)
     for name in ("config/00000001", "copies/config/00000001"):
-        storage.put(name, [storage.get(name).replace(b'"version":1', b'"version":2')])
+        storage.put(name, [storage.get(name).replace(b'"version":1', b'"version":%d' % version)])
     source = Asked("correct horse")
-    with pytest.raises(UnsupportedFormat, match="version 1"):
+    with pytest.raises(UnsupportedFormat, match="version 1") as caught:
         open_repository(storage, source)
+    assert hint in caught.value.hint
     assert source.times == 0
 
 
