@@ -95,27 +95,20 @@ def test_limits_can_be_changed_while_they_hold(source):
 
 
 @pytest.mark.parametrize("direction", ["upload", "download"])
-def test_limits_are_kept_within_ten_percent(direction, tmp_path):
-    """By the clock, over four threads."""
+def test_limits_are_never_exceeded_by_four_threads(direction, tmp_path):
+    """However fast the machine is. That limits are reached, too, is for a virtual clock: test_ratelimit."""
     objects, content = 30, bytes(512 << 10)
     wanted = 8 << 20  # bytes a second
-
-    def move(storage):
-        transfer = (lambda name: storage.put(name, [content])) if direction == "upload" else storage.get
-        with ThreadPoolExecutor(4) as pool:
-            start = time.monotonic()
-            list(pool.map(transfer, map(str, range(objects))))
-            return objects * len(content) / (time.monotonic() - start)
-
     with open_storage(f"local:{tmp_path}/store", options={"sync": "no"}) as storage:
         for number in range(objects):
             storage.put(str(number), [content])
         setattr(storage.limits, direction, wanted)
-        rates = [move(storage)]
-        while rates[-1] < 0.9 * wanted and len(rates) < 3:  # something else took the time
-            rates.append(move(storage))
-    assert max(rates) <= 1.1 * wanted
-    assert rates[-1] >= 0.9 * wanted
+        transfer = (lambda name: storage.put(name, [content])) if direction == "upload" else storage.get
+        with ThreadPoolExecutor(4) as pool:
+            start = time.monotonic()
+            list(pool.map(transfer, map(str, range(objects))))
+            rate = objects * len(content) / (time.monotonic() - start)
+    assert rate <= 1.1 * wanted
 
 
 def test_several_repositories_can_share_limits(source, tmp_path):
