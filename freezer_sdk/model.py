@@ -115,7 +115,9 @@ class Backup:
         paths: the recorded roots, absolute, as text (surrogateescape).
         problems: what could not be read whole.
         facts: what the mode recorded (JSON).
-        level: for engines with levels, else ``None``.
+        parent: id of the backup that it was compared with, or that it is an increment to.
+        level: for engines with levels, else ``None``: 0 is a full backup, n an increment to one of level n - 1.
+        chain: for engines with levels: id of the full backup that it needs, its own for one; else ``None``.
         first_seen: when the storage got it, by its own clock, where that is known.
     """
 
@@ -138,6 +140,7 @@ class Backup:
     program: str = ""
     parent: str | None = None
     level: int | None = None
+    chain: str | None = None
     dry_run: bool = False
     first_seen: datetime | None = field(default=None, compare=False)
 

@@ -1,0 +1,1 @@
+"""What the engines of the original's layout share: series, chains of levels, and how they are read and written."""
