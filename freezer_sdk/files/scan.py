@@ -11,7 +11,7 @@ from freezer_sdk.errors import ConfigurationError
 from freezer_sdk.files.directory import Roots, ScannedDirectory, WalkState
 from freezer_sdk.files.patterns import Patterns
 from freezer_sdk.files.report import Reporter
-from freezer_sdk.modes.base import Enter, Leave, ProblemHandler, Tree
+from freezer_sdk.modes.base import Enter, Leave, ProblemHandler, Tree, TreeRules
 
 _KEPT_OPEN = 200
 _LEAVE = Leave()
@@ -45,7 +45,7 @@ class LocalTree(Tree):
             recorded stays the root.
 
     Raises:
-        ConfigurationError: no root, or a relative one.
+        ConfigurationError: no root, a relative one, or an unknown word for links.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class LocalTree(Tree):
         self.patterns = patterns or Patterns()
         self.one_file_system = one_file_system
         self.exclude_caches = exclude_caches
+        self.follow = _follow(follow)
         self.follow_soft = follow in (Follow.SOFT, Follow.ALL)
         self.follow_hard = follow in (Follow.HARD, Follow.ALL)
         self.shadow = dict(shadow or {})
@@ -90,6 +91,17 @@ class LocalTree(Tree):
             return os.stat(self._read(root, root), follow_symlinks=self.follow_soft).st_dev
         except OSError:
             return None
+
+    @property
+    def rules(self) -> TreeRules:
+        """See :attr:`Tree.rules <freezer_sdk.modes.base.Tree.rules>`."""
+        return TreeRules(
+            locations={root: self._read(root, root) for root in self.roots},
+            excludes=self.patterns.lines,
+            one_file_system=self.one_file_system,
+            exclude_caches=self.exclude_caches,
+            follow=str(self.follow),
+        )
 
     def again(self) -> LocalTree:
         """See :meth:`Tree.again <freezer_sdk.modes.base.Tree.again>`."""
@@ -140,6 +152,13 @@ class LocalTree(Tree):
         finally:
             for directory in stack:
                 directory.park()
+
+
+def _follow(word: str) -> Follow:
+    try:
+        return Follow(word)
+    except ValueError as error:
+        raise ConfigurationError(f"no kind of links to follow: {word!r}", hint=f"one of {', '.join(Follow)}") from error
 
 
 def _normal(root: bytes) -> bytes:

@@ -119,6 +119,27 @@ class Leave:
 ProblemHandler = Callable[[Problem], None]
 
 
+@dataclass(frozen=True, kw_only=True)
+class TreeRules:
+    """What another program needs to read a tree itself, in place of a walk.
+
+    Attributes:
+        locations: for each root the absolute path where it is read now (a volume snapshot, for example), in the order
+            of the roots.
+        excludes: patterns of what is left out, one a line of ``.gitignore``; the last that matches decides. They are
+            compared with recorded absolute paths, and with paths relative to their root. Roots are never left out.
+        one_file_system: directories on another file system than their root's are recorded, not entered.
+        exclude_caches: of directories tagged by a ``CACHEDIR.TAG`` nothing but the tag is recorded.
+        follow: links stored as what they lead to: ``none``, ``soft``, ``hard`` or ``all``.
+    """
+
+    locations: Mapping[bytes, bytes]
+    excludes: Sequence[bytes] = ()
+    one_file_system: bool = False
+    exclude_caches: bool = False
+    follow: str = "none"
+
+
 class Tree(ABC):
     """A source of kind tree: directories with entries.
 
@@ -129,6 +150,11 @@ class Tree(ABC):
 
     roots: tuple[bytes, ...]
     mount_points: Sequence[bytes]  # not descended into; complete when the walk has ended
+
+    @property
+    def rules(self) -> TreeRules | None:
+        """How another program can read the same entries; ``None``: only :meth:`walk` can."""
+        return None
 
     @abstractmethod
     def again(self) -> Tree:

@@ -465,3 +465,26 @@ def test_devices_and_fifos_are_recorded_without_being_opened(every_kind: Path) -
     assert seen == {line for line in trace if line and line[0] != "d"}
     if trees.is_root():
         assert facts.device(scan.extras[os.fsencode(every_kind / "special/null")]) == (1, 3)
+
+
+def test_rules_say_how_another_program_reads_the_same_entries(tmp_path: Path) -> None:
+    root, snapshot = os.fsencode(tmp_path / "root"), os.fsencode(tmp_path / "snapshot")
+    tree = LocalTree(
+        [root],
+        patterns=Patterns(["*.log", "!keep.log"]),
+        one_file_system=True,
+        exclude_caches=True,
+        follow="soft",
+        shadow={root: snapshot},
+    )
+    rules = tree.rules
+    assert rules is not None
+    assert rules.locations == {root: snapshot}
+    assert rules.excludes == (b"*.log", b"!keep.log")
+    assert (rules.one_file_system, rules.exclude_caches, rules.follow) == (True, True, "soft")
+    assert tree.again().rules == rules
+
+
+def test_links_to_follow_must_be_known(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="sideways"):
+        LocalTree([os.fsencode(tmp_path)], follow="sideways")
