@@ -63,8 +63,9 @@ class RetentionReason:
     Attributes:
         rule: ``last``, ``hourly`` to ``yearly``, ``within``, ``within_hourly`` to ``within_yearly``, ``tag``,
             ``older_than``, ``before``; or what holds under every policy: ``newest``, ``young``, ``held``,
-            ``implausible``, ``damaged``.
-        slot: the place in the rule, e.g. ``2026-11-20`` for ``daily``, or its measure.
+            ``implausible``, ``damaged``, ``needed``.
+        slot: the place in the rule, e.g. ``2026-11-20`` for ``daily``, or its measure; for ``needed``: id of the
+            newest backup that is kept and needs it.
         taken_by: of a backup that is forgotten: id of the backup that has this place; ``None``: the rule does not reach
             so far back.
     """
@@ -187,6 +188,7 @@ class RetentionState:
         holds: in force, by id of the backup.
         apart: by id, who wrote a backup, where that is somebody whom the repository does not trust.
         known: ids that were there when a policy was applied last; ``None``: none was yet.
+        needs: by id, the ids of the backups that a restore of it needs beside it; whoever is not there needs none.
     """
 
     backups: tuple[Backup, ...]
@@ -195,3 +197,4 @@ class RetentionState:
     holds: Mapping[str, tuple[Hold, ...]] = field(default_factory=dict)
     apart: Mapping[str, str] = field(default_factory=dict)
     known: frozenset[str] | None = None
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -11,9 +11,10 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from freezer_sdk.contract import Plugin
-from freezer_sdk.errors import Cancelled, ConfigurationError, InvalidName
+from freezer_sdk.errors import Cancelled, CapabilityMissing, ConfigurationError, InvalidName
 from freezer_sdk.model import Buffer
 from freezer_sdk.options import Option
+from freezer_sdk.storages._segmented import SegmentedUpload
 
 MAX_NAME = 1024
 
@@ -65,6 +66,7 @@ class Capabilities:
             on the average of whole objects.
         repeatable_barrier: after a :class:`~freezer_sdk.errors.Transient` error a barrier may be asked for again: the
             storage remembers what is not durable yet.
+        segmented_uploads: :meth:`Storage.join` and :meth:`Storage.upload_segmented`.
     """
 
     conditional_put: bool
@@ -77,6 +79,7 @@ class Capabilities:
     persistent: bool = True
     paced: bool = False
     repeatable_barrier: bool = False
+    segmented_uploads: bool = False
 
 
 class Traffic(Protocol):
@@ -297,6 +300,42 @@ class Storage(Plugin):
             AccessDenied, StorageUnavailable.
         """
 
+    def upload_segmented(self, name: str, *, segments: str, size: int) -> AbstractContextManager[Upload]:
+        """Stores a stream in segments that are objects of their own, and joins them: for formats that ask for it.
+
+        Leaving without ``commit()`` removes the segments. Made of :meth:`put`, :meth:`list` and :meth:`join`, so that
+        each segment is repeated, counted and limited as any object; no storage need override it.
+
+        Args:
+            name: of the joined object; nothing may lie there.
+            segments: they are named ``SEGMENTS/00000000`` and so on, and listed; nothing may lie there.
+            size: bytes of a segment, the last one shorter; so much is held in memory.
+
+        Raises:
+            CapabilityMissing: the storage has no such objects.
+            ObjectExists: something lies there.
+            InvalidName, AccessDenied, StorageFull, ReadOnlyStorage, StorageUnavailable: also from ``write``
+                and ``commit``.
+        """
+        if not self.capabilities.segmented_uploads:
+            raise CapabilityMissing(f"{self.location} cannot join objects to one")
+        check_name(name)
+        check_name(f"{segments}/{0:08}")
+        if size < 1:
+            raise ValueError("size must be at least 1")
+        return SegmentedUpload(self, name, segments, size)
+
+    def join(self, name: str, *, segments: str) -> ObjectInfo:
+        """Makes an object whose content is that of all objects below ``SEGMENTS/``, in the order of their names.
+
+        Deleting it leaves the segments. A listing may give its size as 0.
+
+        Raises:
+            CapabilityMissing: the storage has no such objects.
+            InvalidName, AccessDenied, StorageFull, ReadOnlyStorage, StorageUnavailable.
+        """
+        raise CapabilityMissing(f"{self.location} cannot join objects to one")
+
     def close(self) -> None:
         """Releases connections; the object is not used afterwards."""
 
@@ -382,6 +421,10 @@ class StorageWrapper(Storage):
     def delete(self, name: str) -> None:
         """See :meth:`Storage.delete`."""
         self._storage.delete(name)
+
+    def join(self, name: str, *, segments: str) -> ObjectInfo:
+        """See :meth:`Storage.join`."""
+        return self._storage.join(name, segments=segments)
 
     def flush(self) -> None:
         """See :meth:`Storage.flush`."""
