@@ -1,0 +1,1 @@
+"""GNU incremental tar streams, as the original writes them."""
