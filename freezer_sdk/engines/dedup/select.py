@@ -10,15 +10,14 @@ from typing import NamedTuple
 
 from freezer_sdk.engines.dedup.commit import Commit
 from freezer_sdk.engines.dedup.page import Content, Page
-from freezer_sdk.engines.dedup.tree import DirectoryReader, HeldPages, Node, TreeReader, check_depth, join
-from freezer_sdk.errors import IntegrityError, RestoreConflict, RestoreError
-from freezer_sdk.files.patterns import Filter
+from freezer_sdk.engines.dedup.tree import DirectoryReader, HeldPages, Node, TreeReader, check_depth
+from freezer_sdk.errors import IntegrityError, RestoreConflict
+from freezer_sdk.files.scope import Relation, Root, Scope, join
 from freezer_sdk.model import Layout, Problem, RestoreOptions
 
 Selected = tuple[bytes, Node | None, frozenset[bytes] | None]
 """Path below the target; the entry, or ``None`` for a directory that is only implied; all names in a directory."""
 
-_INSIDE, _LEADS, _OUTSIDE = 0, 1, 2
 _DIRECTORY = stat.S_IFDIR >> 12
 
 
@@ -60,14 +59,14 @@ class Selection:
     def __init__(self, commit: Commit, trees: TreeReader, options: RestoreOptions) -> None:
         self._commit, self._trees, self._options = commit, trees, options
         self._roots = list(trees.nodes(commit.root, top=True))
-        self._filter = Filter(options.include, options.exclude)
-        self._wanted = [self._resolve(path) for path in options.paths]
         found = self.roots
         self._missing = [path for path in map(os.fsencode, commit.backup.paths) if path not in found]
-        layout = options.layout
-        if layout is Layout.AUTO:  # a root that could not be read does not change where the others go
-            layout = Layout.CONTENT if len(self._roots) + len(self._missing) == 1 else Layout.FULL
-        self._layout = layout
+        self._scope = Scope(
+            [Root(root.name, stat.S_ISDIR(root.attributes.mode)) for root in self._roots],
+            options,
+            contains=lambda path: trees.find(commit.root, path) is not None,
+            unread=len(self._missing),
+        )
 
     @property
     def roots(self) -> list[bytes]:
@@ -77,54 +76,16 @@ class Selection:
     @property
     def origin(self) -> bytes:
         """What the target itself stands for."""
-        if self._layout is Layout.FULL or not self._roots:
-            return b"/"
-        root = self._roots[0]
-        return root.name if stat.S_ISDIR(root.attributes.mode) else root.name.rpartition(b"/")[0] or b"/"
+        return self._scope.origin
 
     @property
     def layout(self) -> Layout:
         """What was chosen for ``auto``."""
-        return self._layout
+        return self._scope.layout
 
     def place(self, recorded: bytes) -> bytes:
         """The path below the target of a recorded one."""
-        if self._layout is Layout.FULL:
-            return recorded.lstrip(b"/")
-        for root in self._roots:
-            if recorded == root.name:
-                return b"" if stat.S_ISDIR(root.attributes.mode) else recorded.rpartition(b"/")[2]
-            above = join(root.name, b"")
-            if recorded.startswith(above):
-                return recorded[len(above) :]
-        return recorded.lstrip(b"/")
-
-    def _resolve(self, path: bytes) -> bytes:
-        """A path as given, absolute or below a root, to the recorded absolute path.
-
-        Raises:
-            RestoreError: it is not in the backup.
-        """
-        clean = os.path.normpath(path)
-        candidates = [clean]
-        if not clean.startswith(b"/"):
-            candidates = [os.path.normpath(join(root.name, clean)) for root in self._roots]
-            candidates += [root.name for root in self._roots if root.name.rpartition(b"/")[2] == clean]
-        for candidate in candidates:
-            if self._trees.find(self._commit.root, candidate) is not None:
-                return candidate
-        raise RestoreError(f"the backup has no {os.fsdecode(path)!r}", hint="freezer backup ls shows what it has")
-
-    def _relation(self, recorded: bytes) -> int:
-        if not self._wanted:
-            return _INSIDE
-        inside = recorded.rstrip(b"/") + b"/"
-        for wanted in self._wanted:
-            base = wanted.rstrip(b"/") + b"/"
-            if inside.startswith(base):
-                return _INSIDE
-        leads = any((wanted.rstrip(b"/") + b"/").startswith(inside) for wanted in self._wanted)
-        return _LEADS if leads else _OUTSIDE
+        return self._scope.place(recorded)
 
     def entries(self, problem: Callable[[Problem], None]) -> Iterator[Selected | Leaves]:
         """Everything that was chosen, one by one or, where nothing is left out, page by page.
@@ -137,15 +98,15 @@ class Selection:
         """
         self._refuse_overlaps()
         for path in self._missing:
-            if self._relation(path) != _OUTSIDE:
+            if self._scope.relation(path) is not Relation.OUTSIDE:
                 message = "could not be read when it was backed up"
                 problem(Problem(path=os.fsdecode(path), kind="incomplete", message=message))
         implied: set[bytes] = {b""}
         for root in self._roots:
-            if self._relation(root.name) == _OUTSIDE:
+            if self._scope.relation(root.name) is Relation.OUTSIDE:
                 continue
             above: list[Selected] = []
-            if self._layout is Layout.FULL:
+            if self.layout is Layout.FULL:
                 place = root.name.lstrip(b"/")
                 parts = place.split(b"/")[:-1]
                 for depth in range(len(parts)):
@@ -156,11 +117,11 @@ class Selection:
             else:
                 place = b"" if stat.S_ISDIR(root.attributes.mode) else root.name.rpartition(b"/")[2]
             implied.add(place)
-            if self._wanted or self._filter:
-                yield from self._below(root, place, above, problem)
-            else:
+            if self._scope.everything:
                 yield from above
                 yield from self._all_of(root, place, problem)
+            else:
+                yield from self._below(root, place, above, problem)
 
     def _all_of(self, root: Node, place: bytes, problem: Callable[[Problem], None]) -> Iterator[Selected | Leaves]:
         """A root and all that lies below it, page by page."""
@@ -204,7 +165,7 @@ class Selection:
         return target, node, self._names(node.content, recorded, problem) if is_directory else None
 
     def _refuse_overlaps(self) -> None:
-        if self._layout is not Layout.CONTENT or len(self._roots) < 2:
+        if self.layout is not Layout.CONTENT or len(self._roots) < 2:
             return
         seen: set[bytes] = set()
         for root in self._roots:
@@ -238,10 +199,9 @@ class Selection:
             target = place if first else (level.target + b"/" + node.name if level.target else node.name)
             is_directory = stat.S_ISDIR(node.attributes.mode)
             recorded = node.name if first else join(level.recorded, node.name)
-            relation = self._relation(recorded)
-            if relation == _OUTSIDE or (is_directory and not self._filter.enters(recorded, root=root.name)):
+            if is_directory and not self._scope.enters(recorded, root=root.name):
                 continue
-            chosen = relation == _INSIDE and self._filter.chooses(recorded, is_directory=is_directory, root=root.name)
+            chosen = self._scope.chooses(recorded, is_directory=is_directory, root=root.name)
             if not is_directory:
                 if chosen:
                     yield from self._release(stack, above)

@@ -10,8 +10,9 @@ from freezer_sdk.engines.dedup.index import BlobIndex, Place
 from freezer_sdk.engines.dedup.layout import INDEX, Kind, pack_name
 from freezer_sdk.engines.dedup.page import EMPTY, MAX_DEPTH, Content, Page, list_ids
 from freezer_sdk.engines.dedup.reader import BlobReader
-from freezer_sdk.engines.dedup.tree import check_names, get_extra, join, split_extents
+from freezer_sdk.engines.dedup.tree import check_names, get_extra, split_extents
 from freezer_sdk.errors import IntegrityError
+from freezer_sdk.files.scope import join
 from freezer_sdk.modes.base import FLAG_INCOMPLETE, STAT, Extra
 
 Blob = tuple[Kind, bytes]

@@ -18,9 +18,10 @@ from freezer_sdk.engines.dedup.ingest import Ingest
 from freezer_sdk.engines.dedup.layout import Kind
 from freezer_sdk.engines.dedup.page import EMPTY, Content, content_ids, store_directory
 from freezer_sdk.engines.dedup.reader import BlobReader
-from freezer_sdk.engines.dedup.tree import get_extra, join, split_extents
+from freezer_sdk.engines.dedup.tree import get_extra, split_extents
 from freezer_sdk.engines.dedup.writer import BlobWriter
 from freezer_sdk.errors import IntegrityError, RepositoryError, StorageError
+from freezer_sdk.files.scope import join
 from freezer_sdk.modes.base import FLAG_HARDLINK, FLAG_INCOMPLETE, Attributes, Extra, Extras
 
 _ONE_BLOB = 64 << 10  # files up to this size are not cut

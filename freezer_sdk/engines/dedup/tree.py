@@ -16,6 +16,7 @@ from typing import NamedTuple
 from freezer_sdk.engines.dedup.page import Content, Page, content_ids
 from freezer_sdk.engines.dedup.reader import BlobReader
 from freezer_sdk.errors import IntegrityError
+from freezer_sdk.files.scope import join
 from freezer_sdk.model import Entry, EntryType
 from freezer_sdk.modes.base import FLAG_INCOMPLETE, FLAG_NOT_DESCENDED, Attributes, Extra, Extras
 
@@ -267,11 +268,6 @@ def check_names(page: Page, last: list[bytes], *, top: bool) -> None:
     # NUL separates names: none can hold it
     if b"/" in b"\0".join(parts) or not _NO_NAMES.isdisjoint(parts) or not _NO_NAMES.isdisjoint(absolute):
         raise IntegrityError("a stored name could lead outside its directory")
-
-
-def join(parent: bytes, name: bytes) -> bytes:
-    """A path from its parts."""
-    return parent + name if parent.endswith(b"/") else parent + b"/" + name
 
 
 def _relation(path: bytes, below: bytes) -> int:
