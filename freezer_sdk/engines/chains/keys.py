@@ -46,6 +46,11 @@ class Keys:
                 self._text, self._asked = self._source() or None, True
             return self._text is not None
 
+    @property
+    def offered(self) -> bool:
+        """As :attr:`given`, but nobody is disturbed for it: who sits at a terminal is asked only when it must be."""
+        return not getattr(self._source, "interactive", False) and self.given
+
     def text(self) -> str:
         """The password.
 
