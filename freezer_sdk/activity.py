@@ -131,6 +131,11 @@ class WatchedStorage(StorageWrapper):
         with self.activity.call():
             self._storage.delete_many(names)
 
+    def join(self, name: str, *, segments: str) -> ObjectInfo:
+        """See :meth:`Storage.join`."""
+        with self.activity.call():
+            return _bounded(self._storage.join(name, segments=segments))
+
     def flush(self) -> None:
         """See :meth:`Storage.flush`."""
         with self.activity.call():

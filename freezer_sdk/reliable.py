@@ -2,11 +2,12 @@
 
 This is the only place where calls of a storage are repeated. What is repeated, and what is not:
 
-* ``put``, ``get``, ``stat``, ``delete``, ``delete_many`` and ``now``: by one policy. A ``put`` with ``if_absent`` whose
-  answer was lost finds its own object: it compares, and succeeds.
+* ``put``, ``get``, ``stat``, ``delete``, ``delete_many``, ``join`` and ``now``: by one policy. A ``put`` with
+  ``if_absent`` whose answer was lost finds its own object: it compares, and succeeds.
 * ``list``: begins again, and goes on after the last name that was handed out.
 * ``open``: goes on at the byte where it stopped, unless the object was replaced meanwhile.
 * ``upload``: never, what was written is gone.
+* ``upload_segmented``: each segment is a ``put``.
 * ``flush``: only where the storage remembers what is not durable yet; elsewhere a second barrier says nothing about
   what the first one lost.
 """
@@ -195,6 +196,10 @@ class ReliableStorage(StorageWrapper):
                 failure = error
         if failure is not None:
             raise failure
+
+    def join(self, name: str, *, segments: str) -> ObjectInfo:
+        """See :meth:`Storage.join`."""
+        return self._call(f"joining {name!r}", partial(self._storage.join, name, segments=segments))
 
     def flush(self) -> None:
         """See :meth:`Storage.flush`; tried once, unless the storage says that it may be repeated.

@@ -30,7 +30,7 @@ from freezer_sdk.errors import ConfigurationError, StorageUnavailable
 from freezer_sdk.model import Buffer
 from freezer_sdk.storages.base import ObjectInfo, Reader, Storage, StorageWrapper, Upload
 
-METHODS = ("put", "upload", "write", "commit", "get", "open", "read", "stat", "list", "delete", "flush", "now")
+METHODS = ("put", "upload", "write", "commit", "get", "open", "read", "stat", "list", "delete", "join", "flush", "now")
 """What counts as a call; ``write`` and ``commit`` are those of an upload, ``read`` is that of an open reader."""
 
 _TEARABLE = frozenset({"put", "write"})
@@ -245,6 +245,11 @@ class FaultyStorage(StorageWrapper):
         with plan.around():
             if not plan.run("instead"):
                 self._storage.delete(name)
+
+    def join(self, name: str, *, segments: str) -> ObjectInfo:
+        """See :meth:`Storage.join`."""
+        with self._plan("join", name).around():
+            return self._storage.join(name, segments=segments)
 
     def flush(self) -> None:
         """See :meth:`Storage.flush`."""

@@ -17,6 +17,7 @@ from freezer_sdk.storages.base import Storage
 from freezer_sdk.testing._storage_listing import ListingTests
 from freezer_sdk.testing._storage_manners import KilledClientTests, LeakTests, SecretTests, TrafficTests
 from freezer_sdk.testing._storage_objects import ObjectTests
+from freezer_sdk.testing._storage_segments import SegmentTests
 from freezer_sdk.testing._storage_uploads import ConcurrencyTests, UploadTests
 from freezer_sdk.testing.suite import Result, run
 
@@ -25,6 +26,7 @@ class StorageSuite(
     ObjectTests,
     ListingTests,
     UploadTests,
+    SegmentTests,
     ConcurrencyTests,
     TrafficTests,
     KilledClientTests,

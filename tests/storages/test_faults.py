@@ -7,6 +7,7 @@ import textwrap
 import time
 
 import pytest
+from joining_storage import JoiningStorage
 
 from freezer_sdk.errors import ConfigurationError, ObjectNotFound, StorageUnavailable
 from freezer_sdk.storages.local import LocalStorage
@@ -40,25 +41,27 @@ def use_everything(storage):
     storage.stat("put")
     list(storage.list("p"))
     storage.delete("put")
+    storage.join("joined", segments="parts")
     storage.flush()
     storage.now()
 
 
 def test_every_call_is_recorded():
-    storage = FaultyStorage(MemoryStorage())
+    storage = FaultyStorage(JoiningStorage())
     use_everything(storage)
     assert [call.method for call in storage.calls] == list(METHODS)
     assert [call.number for call in storage.calls] == list(range(1, len(METHODS) + 1))
     assert {call.method: call.name for call in storage.calls} == {
         "put": "put", "upload": "uploaded", "write": "uploaded", "commit": "uploaded", "get": "put", "open": "put",
-        "read": "put", "stat": "put", "list": "p", "delete": "put", "flush": "", "now": "",
+        "read": "put", "stat": "put", "list": "p", "delete": "put", "join": "joined", "flush": "",
+        "now": "",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("when", ["before", "after", "during"])
 def test_every_call_can_fail(method, when):
-    inner = MemoryStorage()
+    inner = JoiningStorage()
     storage = FaultyStorage(inner, Fault(fail(CUT), methods={method}, when=when))
     with pytest.raises(StorageUnavailable, match="cable"):
         use_everything(storage)
@@ -72,6 +75,8 @@ def test_every_call_can_fail(method, when):
             assert ("uploaded" in done) == took_place
         case "delete":
             assert ("put" in done) != took_place
+        case "join":
+            assert ("joined" in done) == took_place
 
 
 def test_faults_count_their_own_calls():
