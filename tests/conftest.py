@@ -1,1 +1,12 @@
-"""Makes the helpers of this folder importable from the tests below it."""
+"""Makes the helpers of this folder importable from the tests below it; gives signals their usual meaning."""
+
+from __future__ import annotations
+
+import signal
+
+
+def pytest_configure() -> None:
+    """A run in the background (``nohup``, ``&``) ignores signals, and the programs under test would inherit that."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

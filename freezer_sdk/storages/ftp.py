@@ -395,6 +395,7 @@ class FtpsStorage(FtpStorage):
             context = ssl.create_default_context(cafile=self._ca_file)
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"{self._ca_file!r} holds no certificates: {error}") from error
+        context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # some Pythons set it: a broken connection would look sealed
         if self._insecure:
             _log.warning("the certificate of the FTP server is not checked: anybody on the way can read everything")
             context.check_hostname = False

@@ -196,6 +196,18 @@ class TestDataConnections:
             far.put("new", [CONTENT])
             assert far.get("new") == CONTENT
 
+    def test_an_end_that_only_looks_like_one(self, own, folder, tls, proxies):
+        """The server has sent all and says so, but the rest was lost on the way."""
+        control, data = proxies
+        with storage(own, folder, tls=tls, host="127.0.0.2", port=control.port, connections=1) as far:
+            far.put("small", [CONTENT[:100_000]])
+            for proxy in data:
+                proxy.cut("close", after=50_000, direction="down")
+            with pytest.raises(StorageUnavailable):
+                far.get("small")
+            with pytest.raises(StorageUnavailable), far.open("small") as reader:
+                reader.read()
+
     def test_a_listing_that_is_cut(self, own, folder, tls, proxies):
         control, data = proxies
         with storage(own, folder, tls=tls, host="127.0.0.2", port=control.port, connections=1) as far:

@@ -40,6 +40,12 @@ def path(tmp_path):
 
 
 @pytest.fixture
+def lasting(tmp_path_factory):
+    """A place that is still there when a suite cleans up, which it does after ``tmp_path`` has gone."""
+    return tmp_path_factory.mktemp("sftp") / "store"
+
+
+@pytest.fixture
 def storage(sshd, path):
     with sshd.storage(path) as storage:
         yield storage
@@ -53,8 +59,8 @@ class TestSftp(StorageSuite):
     many = 10_001
 
     @pytest.fixture(autouse=True)
-    def _server(self, sshd, path):
-        self.options = sshd.options(path)
+    def _server(self, sshd, lasting):
+        self.options = sshd.options(lasting)
 
     def make_storage(self):
         return SftpStorage(**self.options)
@@ -92,8 +98,8 @@ class TestServerWithoutExtensions(StorageSuite):
     many = 300
 
     @pytest.fixture(autouse=True)
-    def _server(self, sshd, path):
-        self.options = sshd.options(path, port=int(sshd.env["SSH_PORT_PLAIN"]), connections=1)
+    def _server(self, sshd, lasting):
+        self.options = sshd.options(lasting, port=int(sshd.env["SSH_PORT_PLAIN"]), connections=1)
 
     def make_storage(self):
         return SftpStorage(**self.options)
