@@ -33,7 +33,7 @@ def own_server(service: str, name: str, **variables: str) -> Iterator[dict[str, 
 def storage(env: dict[str, str], folder: str = "", *, tls: bool = False, **others: Any) -> FtpStorage:
     """A storage on a real server."""
     values = {"host": "127.0.0.1", "port": int(env["FTPS_PORT" if tls else "FTP_PORT"]), "user": env["FTP_USER"]}
-    values |= {"password": env["FTP_PASSWORD"], "path": f"{env['FTP_PATH'].rstrip('/')}/{folder}", "timeout": 5.0}
+    values |= {"password": env["FTP_PASSWORD"], "path": f"{env['FTP_PATH'].rstrip('/')}/{folder}", "timeout": 10.0}
     values |= {"ca_file": env["FTP_CA"]} if tls else {}
     return (FtpsStorage if tls else FtpStorage)(**(values | others))
 
