@@ -12,6 +12,7 @@ from freezer_sdk.model import Problem
 from freezer_sdk.storages.base import Storage
 
 _MARK = "/metadata"
+_STARTED = "/started"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,12 +144,11 @@ class Leftover:
     ours: bool
 
 
-def leftovers(storage: Storage, folder: str, *, series: str | None = None) -> Sequence[Leftover]:
-    """What interrupted runs left, or what runs at work have stored so far.
+def leftovers(storage: Storage, folder: str) -> Sequence[Leftover]:
+    """What interrupted runs left, or what runs at work have stored so far. Lists everything.
 
     Args:
         folder: that of the codec.
-        series: only this one.
 
     Raises:
         StorageError.
@@ -157,12 +157,13 @@ def leftovers(storage: Storage, folder: str, *, series: str | None = None) -> Se
     for each in (folder, folder + SEALED):
         for first in (DATA, OWN):
             prefix = f"{first}/{each}/"
-            for item in storage.list(prefix if series is None else f"{prefix}{series}/"):
-                level = _level_of(each, item.name[len(prefix) :])
-                if level is not None and (series is None or level.series == series):
+            for item in storage.list(prefix):
+                parent = item.name[len(prefix) :].rpartition("/")[0]
+                level = LevelId.parse(each, parent.removesuffix("/segments"))
+                if level is not None:
                     found.setdefault(level, []).append(item.name)
     # listed last: a level that was committed meanwhile must not look like a leftover
-    whole = set(Catalog.read(storage, folder, series=series).levels)
+    whole = set(Catalog.read(storage, folder).levels)
     return [
         Leftover(level=level, objects=tuple(names), ours=level.started in names)
         for level, names in sorted(found.items(), key=lambda item: item[0].path)
@@ -170,6 +171,17 @@ def leftovers(storage: Storage, folder: str, *, series: str | None = None) -> Se
     ]
 
 
-def _level_of(folder: str, path: str) -> LevelId | None:
-    parent = path.rpartition("/")[0]
-    return LevelId.parse(folder, parent.removesuffix("/segments"))
+def begun(storage: Storage, folder: str, series: str) -> Sequence[LevelId]:
+    """Levels that a run of this program began and did not tidy up; some of them may be whole.
+
+    Raises:
+        StorageError.
+    """
+    found = []
+    for each in (folder, folder + SEALED):
+        prefix = f"{OWN}/{each}/"
+        for item in storage.list(f"{prefix}{series}/"):
+            level = LevelId.parse(each, item.name[len(prefix) :].removesuffix(_STARTED))
+            if level is not None and item.name == level.started:
+                found.append(level)
+    return found

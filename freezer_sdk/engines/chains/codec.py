@@ -109,6 +109,14 @@ class Codec(ABC):
         """
 
     @abstractmethod
+    def check_state(self, state: bytes) -> None:
+        """Looks whether a level can be written on top of one whose state this is.
+
+        Raises:
+            IntegrityError: it is damaged, or of another format.
+        """
+
+    @abstractmethod
     def metadata(self, *, compression: str, encrypted: bool) -> JSON:
         """The original's document of a level.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from freezer_sdk.compressors.base import Compressor, Decoder, Encoder
 from freezer_sdk.crypto.openssl import OpenSslDecryptor, OpenSslEncryptor
@@ -18,7 +18,7 @@ from freezer_sdk.engines.chains.layout import LevelId
 from freezer_sdk.engines.chains.record import MAX_SIZE, Record, Stored
 from freezer_sdk.errors import ChecksumMismatch, IntegrityError, ObjectNotFound, UnsupportedFormat, WrongPassword
 from freezer_sdk.model import Buffer
-from freezer_sdk.storages.base import Reader, Storage, Upload
+from freezer_sdk.storages.base import Reader, Storage
 
 NONE: Final = "none"
 OPENSSL: Final = "openssl"
@@ -121,6 +121,15 @@ class Coding:
         with upload as target:
             yield StreamWriter(encoder, self._encryptor(level, cipher), target)
 
+    def rehearsing(self, *, compression: str, compression_level: int | None) -> StreamWriter:
+        """A stream that is made and stored nowhere.
+
+        Raises:
+            ConfigurationError.
+        """
+        encoder = self.compressor(self.codec.compressions[compression]).encoder(level=compression_level)
+        return StreamWriter(encoder, None, _Nowhere())
+
     def _encryptor(self, level: LevelId, cipher: str) -> Transform | None:
         if cipher == SEALED:
             return self.keys.seal().sealer(seal_context(level, "data"))
@@ -130,10 +139,28 @@ class Coding:
         return None
 
 
+class _Nowhere:
+    """An upload that stores nothing."""
+
+    def write(self, data: Buffer) -> None:
+        return
+
+    def commit(self) -> None:
+        return
+
+
+class _Target(Protocol):
+    """Of an upload, what is needed here."""
+
+    def write(self, data: Buffer) -> None: ...
+
+    def commit(self) -> object: ...
+
+
 class StreamWriter:
     """Compresses, encrypts, hashes and stores what a codec gives."""
 
-    def __init__(self, encoder: Encoder, encryptor: Transform | None, upload: Upload) -> None:
+    def __init__(self, encoder: Encoder, encryptor: Transform | None, upload: _Target) -> None:
         self._encoder = encoder
         self._encryptor = encryptor
         self._upload = upload
@@ -226,6 +253,19 @@ class StoredLevel:
         return self._coding.record(self._id)
 
     @property
+    def backup_id(self) -> str:
+        """Id of the backup: what the record says, else made of where it lies.
+
+        Raises:
+            WrongPassword, StorageError.
+        """
+        try:
+            record = self.record
+        except IntegrityError:
+            record = None
+        return self._id.default_id if record is None else record.backup.id
+
+    @property
     def cipher(self) -> str:
         """How it is encrypted.
 
@@ -270,6 +310,18 @@ class StoredLevel:
                 padding=padding,
                 expected=None if record is None else record.data,
             )
+
+    def unlock(self) -> None:
+        """Looks whether the password is the right one, where it is encrypted.
+
+        Raises:
+            WrongPassword: it is not, or there is none.
+            IntegrityError: it is damaged where it begins.
+            UnsupportedFormat, StorageError.
+        """
+        if self.cipher != NONE:
+            with self.open() as reader:
+                reader.read(1)
 
     def state(self) -> bytes:
         """What the next level needs to know; empty when there is none.

@@ -110,13 +110,13 @@ class LevelId:
         return host, name
 
 
-def lock_name(folder: str, series: str) -> str:
-    """The lock of a series; one for both folders of an engine.
+def locks_of(folder: str, series: str) -> str:
+    """Prefix of the locks of a series; the same for both folders of an engine.
 
     Args:
         folder: with or without :data:`SEALED`.
     """
-    return f"{OWN}/locks/{folder.removesuffix(SEALED)}/{series}"
+    return f"{OWN}/locks/{folder.removesuffix(SEALED)}/{series}/"
 
 
 def series_name(host: str, name: str) -> str:
