@@ -78,11 +78,13 @@ class Codec(ABC):
         folder: where the original keeps it: ``tar`` or ``rsync``.
         compressions: name in the metadata document -> id of the compressor; the first one is the default.
         padding: bytes that may follow the end of an encrypted stream's compressed content.
+        layered: a level may hold parts of a file that others hold the rest of.
     """
 
     folder: ClassVar[str]
     compressions: ClassVar[Mapping[str, str]]
     padding: ClassVar[int] = 0
+    layered: ClassVar[bool] = False
 
     @abstractmethod
     def write(
