@@ -151,8 +151,17 @@ class EntryWriter:
                 with suppress(RestoreError):
                     _discard(self._workspace.worker().locate(path)[0], temporary)
 
+        def reopen() -> int:
+            here, name = self._workspace.worker().locate(path)
+            return os.open(name if in_place else temporary, _IN_PLACE, dir_fd=here.fd)
+
         writer = FileWriter(
-            fd, ranges=ranges, finish=finish, discard=discard, wrap=lambda error: self._explain(path, error)
+            fd,
+            ranges=ranges,
+            finish=finish,
+            discard=discard,
+            reopen=reopen,
+            wrap=lambda error: self._explain(path, error),
         )
         try:
             writer.resize(size, allocate=ranges is not None and not self._options.sparse)

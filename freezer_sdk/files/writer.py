@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from bisect import bisect_right
 from collections.abc import Callable
@@ -76,6 +77,7 @@ class FileWriter:
         ranges: data ranges of a sparse file.
         finish: sets attributes and makes the file visible.
         discard: takes back what can be taken back.
+        reopen: opens the file again for writing.
         wrap: turns an OSError into the error to raise.
     """
 
@@ -86,9 +88,12 @@ class FileWriter:
         ranges: Extents | None,
         finish: Callable[[int], None],
         discard: Callable[[], None],
+        reopen: Callable[[], int],
         wrap: Callable[[OSError | ValueError], Exception],
     ) -> None:
         self._fd = fd
+        self._parked: tuple[int, int] | None = None
+        self._reopen = reopen
         self._ranges = ranges
         self._finish = finish
         self._discard = discard
@@ -107,6 +112,29 @@ class FileWriter:
         except OSError as error:
             raise self._wrap(error) from error
 
+    def park(self) -> None:
+        """Closes the file until it is needed again; while nobody else uses the writer.
+
+        Raises:
+            RestoreError.
+        """
+        if self._fd < 0:
+            return
+        try:
+            st = os.fstat(self._fd)
+        except OSError as error:
+            raise self._wrap(error) from error
+        self._parked = (st.st_dev, st.st_ino)
+        self._close()
+
+    def _resume(self) -> None:
+        fd = self._reopen()
+        st = os.fstat(fd)
+        if (st.st_dev, st.st_ino) != self._parked:
+            os.close(fd)
+            raise FileNotFoundError(errno.ENOENT, "it was replaced by somebody else meanwhile")
+        self._fd, self._parked = fd, None
+
     def write_at(self, offset: int, data: Buffer) -> None:
         """Writes a piece; from any thread.
 
@@ -114,6 +142,8 @@ class FileWriter:
             RestoreError.
         """
         try:
+            if self._parked is not None:
+                self._resume()
             if self._ranges is None:
                 write_at(self._fd, data, offset)
             else:
@@ -128,6 +158,8 @@ class FileWriter:
             RestoreError.
         """
         try:
+            if self._parked is not None:
+                self._resume()
             try:
                 self._finish(self._fd)
             finally:
@@ -143,6 +175,9 @@ class FileWriter:
         """Gives the file up; harmless after ``commit``."""
         if self._fd >= 0:
             self._close()
+            self._discard()
+        elif self._parked is not None:
+            self._parked = None
             self._discard()
 
     def _close(self) -> None:

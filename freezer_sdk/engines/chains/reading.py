@@ -1,0 +1,169 @@
+"""A backup, opened: the password is tried on every level that it needs, then its tree is put together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from freezer_sdk.engines.chains.codec import LevelStream
+from freezer_sdk.engines.chains.content import ROOT, Content
+from freezer_sdk.engines.chains.findings import Findings
+from freezer_sdk.engines.chains.items import sound
+from freezer_sdk.engines.chains.layout import LevelId
+from freezer_sdk.engines.chains.listing import Listed, faults
+from freezer_sdk.engines.chains.store import Store
+from freezer_sdk.errors import IntegrityError, UnsupportedFormat, WrongPassword
+from freezer_sdk.model import Backup, EntryType
+from freezer_sdk.modes.base import ProblemHandler
+from freezer_sdk.storages.base import Reader
+from freezer_sdk.streams.readahead import read_ahead
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A backup that can be read.
+
+    Attributes:
+        root: recorded absolute path of the content's ``.``.
+        findings: takes what is found wrong, once each.
+    """
+
+    backup: Backup
+    root: bytes
+    content: Content
+    levels: Sequence[WatchedLevel]
+    findings: Findings
+
+
+class WatchedLevel:
+    """A :class:`~freezer_sdk.engines.chains.codec.LevelStream` that is decoded ahead, and can be cancelled.
+
+    Attributes:
+        ended: its stream was read to the end once; then everything about it was checked.
+        opens: the password is known to be right, so that what cannot be opened any more is damaged.
+    """
+
+    def __init__(self, stream: LevelStream, tick: Callable[[], None]) -> None:
+        self._stream, self._tick = stream, tick
+        self.ended = self.opens = False
+
+    @property
+    def id(self) -> LevelId:
+        """Where it lies."""
+        return self._stream.id
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The original's document."""
+        return self._stream.metadata
+
+    def state(self) -> bytes:
+        """What the next level needs to know."""
+        return self._stream.state()
+
+    @contextmanager
+    def open(self) -> Iterator[Reader]:
+        """The stream from its start.
+
+        Raises:
+            WrongPassword, IntegrityError, UnsupportedFormat, StorageError: also from ``read``.
+        """
+        try:
+            with self._stream.open() as reader, read_ahead(_Noting(reader, self), tick=self._tick) as ahead:
+                yield ahead
+        except WrongPassword as error:
+            if self.opens:
+                raise IntegrityError(error.message, hint=error.hint) from error
+            raise
+
+    def try_password(self) -> bool:
+        """Reads the first bytes; whether a password opened them. Damage is left for later.
+
+        Raises:
+            WrongPassword, StorageError.
+        """
+        try:
+            with self._stream.open() as reader:
+                reader.read(1)
+            return self.id.sealed or bool(self.metadata.get("encryption"))
+        except (IntegrityError, UnsupportedFormat):
+            return False
+
+    def drain(self) -> None:
+        """Reads the stream to its end.
+
+        Raises:
+            WrongPassword, IntegrityError, UnsupportedFormat, StorageError.
+        """
+        with self.open() as reader:
+            while reader.read(1 << 20):
+                pass
+
+
+class _Noting:
+    def __init__(self, reader: Reader, level: WatchedLevel) -> None:
+        self._reader, self._level = reader, level
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._reader.read(size)
+        if not data:
+            self._level.ended = True
+        return data
+
+
+def open_backup(
+    store: Store,
+    listed: Listed,
+    *,
+    tick: Callable[[], None] = lambda: None,
+    told: ProblemHandler = lambda problem: None,
+) -> Opened:
+    """Opens what a backup needs and reads what its levels hold; contents are left for later.
+
+    Args:
+        tick: called often; what it raises ends the reading.
+        told: called for what is damaged or lost, while the rest can be read.
+
+    Raises:
+        WrongPassword: no level opens with the password.
+        IntegrityError, UnsupportedFormat: nothing at all can be read.
+        StorageError.
+    """
+    findings = Findings(told)
+    for fault in faults(listed):
+        findings.add(fault)
+    levels = [WatchedLevel(store.coding.stream(level), tick) for level in listed.levels]
+    _try_password(levels)
+    content = store.codec.content(levels, problem=findings.add)
+    return Opened(backup=listed.backup, root=_root(listed, content), content=content, levels=levels, findings=findings)
+
+
+def _try_password(levels: Sequence[WatchedLevel]) -> None:
+    """A password that opens one level is right: what it does not open then is damaged."""
+    refused: WrongPassword | None = None
+    opens = False
+    for level in levels:
+        try:
+            opens = level.try_password() or opens
+        except WrongPassword as error:
+            refused = refused or error
+    if refused is not None and not opens:
+        raise refused
+    for level in levels:
+        level.opens = refused is not None
+
+
+def _root(listed: Listed, content: Content) -> bytes:
+    """The recorded path of the content's root; a single file lies in its directory."""
+    path = os.fsencode(listed.backup.paths[0] if listed.backup.paths else "/")
+    if listed.record is None or listed.backup.stats.directories:
+        return path
+    for entry in sound(content.entries(), lambda entry, error: None):
+        alone = entry.path != ROOT and entry.type is not EntryType.DIRECTORY
+        if alone and entry.path == path.rpartition(b"/")[2]:
+            return path.rpartition(b"/")[0] or b"/"
+        break
+    return path
