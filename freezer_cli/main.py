@@ -6,7 +6,7 @@ import contextlib
 import gc
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 BROKEN_PIPE = 141  # as a shell reports death by SIGPIPE
 INTERRUPTED = 130
@@ -23,6 +23,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code; ``docs/reference/exit-codes.md`` lists them.
     """
+    return run_program(argv, _run)
+
+
+def run_program(argv: Sequence[str] | None, run: Callable[[list[str], Mapping[str, str]], int]) -> int:
+    """What the programs of this project have in common: streams that are open, signals, and the end of the output.
+
+    Args:
+        argv: arguments without the program's name; ``None``: those of the process.
+        run: is given the arguments and the environment, and gives the exit code.
+    """
     environ = dict(os.environ)
     if argv is None:
         gc.set_threshold(_RARELY, 50, 100)  # much lives to the end of the run, and hardly anything of it is a cycle
@@ -30,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in ("FREEZER_PASSWORD", "FREEZER_FROM_PASSWORD", "FREEZER_NEW_PASSWORD"):
             os.environ.pop(name, None)  # programs that are started have no business with it
     try:
-        code = _run(list(sys.argv[1:] if argv is None else argv), environ)
+        code = run(list(sys.argv[1:] if argv is None else argv), environ)
         return _flush() or code
     except SystemExit as error:  # argparse: wrong arguments, or help and version
         return error.code if isinstance(error.code, int) else int(error.code is not None)

@@ -1,0 +1,1 @@
+"""``freezer-agent`` and ``freezerc``: the command lines and INI files of the original Freezer."""
