@@ -213,6 +213,16 @@ class Objects:
             raise ChecksumMismatch(f"{what}: the server joined other segments than those that were stored")
         return answer["headers"], Segment(path, expected, sum(segment.size for segment in segments), joined=True)
 
+    def join_dynamically(self, path: str, segments: str, traffic: Traffic) -> None:
+        """Stores an empty object that reads as all objects below ``SEGMENTS/``: a dynamic large object (DLO).
+
+        Raises:
+            StorageError.
+        """
+        self.prepare(self.container)
+        manifest = {"X-Object-Manifest": quote(f"{self.container}/{segments}")}  # as the original has it: no "/" behind
+        self._put(self.container, path, [], f"cannot store {path!r}", traffic, extra=manifest)
+
     @staticmethod
     def joined_etag(segments: Sequence[Segment]) -> str:
         """What Swift calls the ETag of the object that a manifest makes of them."""
@@ -245,7 +255,14 @@ class Objects:
             return []
 
     def _put(
-        self, container: str, path: str, views: Sequence[memoryview], what: str, traffic: Traffic
+        self,
+        container: str,
+        path: str,
+        views: Sequence[memoryview],
+        what: str,
+        traffic: Traffic,
+        *,
+        extra: Mapping[str, str] | None = None,
     ) -> dict[str, str]:
         from swiftclient.client import put_object
 
@@ -263,6 +280,7 @@ class Objects:
                 content_length=body.size,
                 etag=etag,
                 content_type=_CONTENT,
+                headers=dict(extra or {}),
                 http_conn=http,
                 response_dict=answer,
             )
