@@ -108,7 +108,7 @@ class BackupRun:
             data = writer.commit()
         state = self._put(level.engine_metadata, self._protect(plan, "engine_metadata", written.state))
         document = self._store.codec.metadata(compression=settings.compression, encrypted=plan.cipher != NONE)
-        metadata = json.dumps(document).encode()
+        metadata = json.dumps({**document, **written.document}).encode()
         backup = self._backup(protected, plan, written, writer)
         record = Record(
             backup=backup,

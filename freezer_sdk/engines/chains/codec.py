@@ -63,12 +63,14 @@ class Written:
         state: what the next level needs to know.
         root: the absolute path of what was backed up, raw.
         mount_points: directories that were not descended into.
+        document: what the original's metadata document says beyond :meth:`Codec.metadata`, or otherwise.
     """
 
     state: bytes
     root: bytes
     stats: BackupStats = field(default_factory=BackupStats)
     mount_points: tuple[bytes, ...] = ()
+    document: JSON = field(default_factory=dict)
 
 
 class Codec(ABC):
