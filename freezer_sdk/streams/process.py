@@ -9,7 +9,7 @@ import selectors
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
@@ -44,6 +44,13 @@ class ProcessReader:
         name: of the stream, for messages.
         environment: replaces the process's own.
         secrets: texts that no message may show; passwords in ``arguments`` are recognised.
+        descriptors: open ones that the program inherits, under their numbers.
+        accepted: values of its exit status that are no failure.
+        said: takes what it writes to its standard error, piece by piece, while the output is read.
+        check: called now and then while the program keeps the reader waiting; may raise.
+
+    Attributes:
+        status: exit status of the program, once the output was read to its end.
 
     Raises:
         CommandFailed: on entering: the program cannot be started.
@@ -56,7 +63,16 @@ class ProcessReader:
         name: str,
         environment: Mapping[str, str] | None = None,
         secrets: Sequence[str] = (),
+        descriptors: Collection[int] = (),
+        accepted: Collection[int] = (0,),
+        said: Callable[[bytes], None] | None = None,
+        check: Callable[[], None] | None = None,
     ) -> None:
+        self.status: int | None = None
+        self._descriptors = descriptors
+        self._accepted = accepted
+        self._listener = said
+        self._check = check
         self._arguments = [os.fsdecode(argument) for argument in arguments]
         self._name = name
         self._environment = environment
@@ -76,6 +92,7 @@ class ProcessReader:
                 bufsize=0,
                 env=self._environment,
                 start_new_session=True,
+                pass_fds=tuple(self._descriptors),
             )
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -104,6 +121,8 @@ class ProcessReader:
     def _fill(self, buffer: memoryview) -> int:
         filled = 0
         while filled < len(buffer) and not self._done:
+            if self._check is not None:
+                self._check()
             if self._left:
                 raise CommandFailed(f"{self._name}: {self._arguments[0]} was ended: its output is not wanted any more")
             ready = [key.fileobj for key, _ in self._selector.select(_POLL)]
@@ -120,6 +139,8 @@ class ProcessReader:
         """Reads what the program says and keeps the end of it; whether it may say more."""
         said = os.read(self._stderr.fileno(), 65536)
         self._errors = (self._errors + said)[-2 * _TAIL :]
+        if said and self._listener is not None:
+            self._listener(said)
         if not said:
             self._selector.unregister(self._stderr)
         return bool(said)
@@ -136,8 +157,8 @@ class ProcessReader:
                 break
         while self._selector.get_map() and self._selector.select(0) and self._read_errors():
             pass
-        status = self._process.returncode
-        if status:
+        self.status = status = self._process.returncode
+        if status not in self._accepted:
             ending = f"was ended by {_signal_name(-status)}" if status < 0 else f"exited with status {status}"
             raise CommandFailed(f"{self._name}: {self._arguments[0]} {ending}{self._said()}")
 

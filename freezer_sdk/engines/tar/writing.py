@@ -1,0 +1,235 @@
+"""One level of a tree, written by GNU tar."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Final
+
+from freezer_sdk.engines.base import Context
+from freezer_sdk.engines.chains.codec import Written
+from freezer_sdk.engines.tar.excludes import may_be_left_out, member_arguments, name_arguments, name_patterns
+from freezer_sdk.engines.tar.figures import Figures
+from freezer_sdk.engines.tar.messages import Messages
+from freezer_sdk.engines.tar.program import ENVIRONMENT, GnuTar
+from freezer_sdk.engines.tar.scratch import ScratchFile
+from freezer_sdk.engines.tar.snapshot import Known, Snapshot, settled
+from freezer_sdk.engines.tar.survey import Survey
+from freezer_sdk.errors import CommandFailed, ConfigurationError, SourceUnreadable
+from freezer_sdk.files.report import Reporter
+from freezer_sdk.model import Buffer
+from freezer_sdk.modes.base import ProblemHandler, Protected, Stream, Tree, TreeRules
+from freezer_sdk.streams.process import ProcessReader
+
+_PIECE: Final = 1 << 20
+_FAILED: Final = 2
+_ACCEPTED: Final = (0, 1, _FAILED)  # 1: something changed; 2: also when entries could not be read
+_FOLLOWED: Final = {
+    "none": (),
+    "soft": ("--dereference",),
+    "hard": ("--hard-dereference",),
+    "all": ("--dereference", "--hard-dereference"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteOptions:
+    """What the engine's options say about writing.
+
+    Attributes:
+        xattrs: store extended attributes and access control lists.
+        sparse: store holes of files as holes.
+        exclude: one pattern, given to GNU tar as it is.
+    """
+
+    xattrs: bool = True
+    sparse: bool = True
+    exclude: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TarSource:
+    """What one run of GNU tar reads.
+
+    Attributes:
+        root: path that is recorded.
+        location: where it is read.
+        single: it is no directory.
+    """
+
+    root: bytes
+    location: bytes
+    single: bool
+    rules: TreeRules
+
+    @classmethod
+    def of(cls, protected: Protected) -> TarSource:
+        """The one tree, with one root, that this format can hold.
+
+        Raises:
+            ConfigurationError: there is something else.
+            SourceUnreadable: the root is not there.
+        """
+        trees = [source for source in protected.sources if isinstance(source, Tree)]
+        streams = [source.name for source in protected.sources if isinstance(source, Stream)]
+        if streams or not trees:
+            raise ConfigurationError(
+                f"the engine tar stores one directory or file, no streams ({', '.join(streams) or 'nothing given'})",
+                hint="the engine dedup stores streams",
+            )
+        rules = trees[0].rules
+        if rules is None:
+            raise ConfigurationError(
+                "the engine tar reads files by GNU tar, and this source can only be read by Freezer itself",
+                hint="the engine dedup stores it",
+            )
+        if len(rules.locations) != 1:
+            raise ConfigurationError(
+                f"the engine tar stores one directory or file in a backup, not {len(rules.locations)}",
+                hint="make one backup of each under names of their own, name a directory above them, or use the "
+                "engine dedup",
+            )
+        ((root, location),) = rules.locations.items()
+        follow = rules.follow in ("soft", "all")
+        try:
+            mode = os.stat(location, follow_symlinks=follow).st_mode
+            if stat.S_ISDIR(mode):
+                os.close(os.open(location, os.O_RDONLY))
+        except OSError as error:
+            raise SourceUnreadable(f"cannot read {os.fsdecode(location)}: {error.strerror}") from error
+        return cls(root=root, location=location, single=not stat.S_ISDIR(mode), rules=rules)
+
+
+class LevelWriter:
+    """Writes one level. Call :meth:`write` once.
+
+    Args:
+        base: snapshot file of the level below; ``None``: level 0.
+
+    Raises:
+        PluginUnavailable: there is no GNU tar.
+        IntegrityError: ``base`` is no snapshot file.
+        ConfigurationError: ``base`` belongs to a source of another kind.
+    """
+
+    def __init__(
+        self,
+        source: TarSource,
+        options: WriteOptions,
+        *,
+        base: bytes | None,
+        context: Context,
+        problem: ProblemHandler,
+    ) -> None:
+        self._tar = GnuTar.find()
+        self._source, self._options, self._context = source, options, context
+        self._base = base
+        self._known = None if base is None else Known(base)
+        if self._known is not None and self._known.complete and bool(self._known) == source.single:
+            raise ConfigurationError(
+                "the levels of a chain are either of a directory or of a single file, and this one is of another kind",
+                hint="give the backup another name, or begin a new chain with a full backup",
+            )
+        self._report = Reporter(problem)
+        self._messages = Messages(self._report, root=source.root, single=source.single)
+        self._figures = Figures(self._had if base is not None else None)
+
+    def _had(self, member: bytes) -> bool:
+        return self._source.single or (self._known is not None and self._known.had(member))
+
+    def write(self, output: Callable[[Buffer], None]) -> Written:
+        """Runs GNU tar and hands on its stream.
+
+        Raises:
+            CommandFailed, SourceUnreadable, IntegrityError, Cancelled, and whatever ``output`` raises.
+        """
+        with ExitStack() as stack:
+            snapshot = stack.enter_context(ScratchFile(self._base or b""))
+            excluded = stack.enter_context(ScratchFile())
+            arguments = self._arguments(snapshot, excluded)
+            reader = stack.enter_context(
+                ProcessReader(
+                    arguments,
+                    name=os.fsdecode(self._source.root),
+                    environment=ENVIRONMENT,
+                    descriptors=(*snapshot.descriptors, *excluded.descriptors),
+                    accepted=_ACCEPTED,
+                    said=self._messages.feed,
+                    check=self._context.cancel.check,
+                )
+            )
+            piece = memoryview(bytearray(_PIECE))
+            while count := reader.readinto(piece):
+                self._figures.feed(piece[:count])
+                output(piece[:count])
+            return self._written(snapshot.read(), reader.status)
+
+    def _written(self, state: bytes, status: int | None) -> Written:
+        messages, source = self._messages, self._source
+        messages.close(lambda: {each.name for each in Snapshot(state).directories()})
+        if status == _FAILED and (messages.unclear or not messages.lost):
+            raise CommandFailed(f"GNU tar failed: {'; '.join(messages.unclear) or f'exit status {status}'}")
+        if messages.unclear:
+            self._report.note(source.root, "tar", "; ".join(messages.unclear))
+        if not source.single and not self._figures.directories:
+            raise SourceUnreadable(f"GNU tar could not read {os.fsdecode(source.location)}")
+        if source.single and messages.lost and not self._figures.files:
+            raise SourceUnreadable(f"GNU tar could not read the file {os.fsdecode(source.location)}")
+        left_out = may_be_left_out(source.rules, self._options.exclude, root=source.root)
+        safe = settled(state, known=self._known, lost=messages.lost, left_out=left_out)
+        unmodified = int(not self._figures.files) if source.single else safe.unmodified
+        return Written(
+            state=safe.state,
+            root=source.root,
+            stats=self._figures.stats(unmodified=unmodified),
+            mount_points=tuple(messages.mount_points),
+        )
+
+    # -- arguments -----------------------------------------------------------------------------------------
+
+    def _arguments(self, snapshot: ScratchFile, excluded: ScratchFile) -> list[bytes]:
+        """The command line; a file's name comes last, and is never taken for an option."""
+        source, rules = self._source, self._source.rules
+        arguments = [os.fsencode(self._tar.path), *map(str.encode, self._general())]
+        arguments.append(b"--listed-incremental=" + snapshot.path)
+        if source.single:
+            folder, name = os.path.split(source.location)
+            arguments += [b"--directory=" + folder, b"--add-file=" + name]
+            return arguments
+        if rules.one_file_system:
+            arguments.append(b"--one-file-system")
+        if rules.exclude_caches:
+            arguments.append(b"--exclude-caches")
+        arguments += self._excludes(excluded)
+        return [*arguments, b"--directory=" + source.location, b"."]
+
+    def _general(self) -> Sequence[str]:
+        options = ["--create", "--file=-", "--format=posix", "--pax-option=delete=atime,delete=ctime"]
+        options += ["--no-check-device", "--ignore-failed-read", "--quoting-style=c", "--no-unquote"]
+        if self._options.xattrs and self._tar.stores_attributes:
+            options += ["--xattrs", "--acls"]
+        if self._options.sparse:
+            options.append("--sparse")
+        options += _FOLLOWED[self._source.rules.follow]
+        return options
+
+    def _excludes(self, file: ScratchFile) -> list[bytes]:
+        rules, raw = self._source.rules, self._options.exclude
+        arguments = [] if raw is None else [b"--exclude=" + os.fsencode(raw)]
+        names = name_patterns(rules)
+        arguments += name_arguments(names or ())
+        if names is None or rules.follow in ("soft", "all"):
+            survey = Survey(
+                rules,
+                root=self._source.root,
+                location=self._source.location,
+                report=self._report,
+                check=self._context.cancel.check,
+            )
+            members, content = member_arguments(survey.left_out(), file=file.path)
+            file.replace(content)
+            arguments += members
+        return arguments
