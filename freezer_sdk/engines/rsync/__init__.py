@@ -1,0 +1,1 @@
+"""Engine ``rsync``: the original's rsyncv2 streams, written and read, and its older rsync streams, read."""
