@@ -312,16 +312,15 @@ class StoredLevel:
             )
 
     def unlock(self) -> None:
-        """Looks whether the password is the right one, where it is encrypted.
+        """Looks whether the stream begins as it should, and the password is the right one.
 
         Raises:
             WrongPassword: it is not, or there is none.
             IntegrityError: it is damaged where it begins.
             UnsupportedFormat, StorageError.
         """
-        if self.cipher != NONE:
-            with self.open() as reader:
-                reader.read(1)
+        with self.open() as reader:
+            reader.read(1)
 
     def state(self) -> bytes:
         """What the next level needs to know; empty when there is none.

@@ -101,12 +101,14 @@ class Planner:
 
     def _look_at(self, stored: StoredLevel) -> None:
         """An increment to what is lost would be lost too."""
+        storage = self._store.storage
         try:
-            size = self._store.storage.stat(stored.id.data).size
+            size = storage.stat(stored.id.data).size
         except ObjectNotFound:
             raise IntegrityError(f"{stored.id.data} is missing") from None
         record = stored.record
-        if record is not None and size not in (0, record.data.size):  # joined segments need not have a size
+        unknown = size == 0 and storage.capabilities.segmented_uploads  # joined segments need not have a size
+        if record is not None and size != record.data.size and not unknown:
             raise IntegrityError(f"{stored.id.data} has {size} bytes instead of {record.data.size}")
 
     def _cipher(self) -> str:
