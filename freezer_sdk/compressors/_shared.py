@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from abc import abstractmethod
 from typing import Protocol
 
@@ -47,6 +48,32 @@ class DecompressObject(Protocol):
 
     def decompress(self, data: Buffer, max_length: int = -1) -> bytes:
         """At most ``max_length`` bytes; the rest of ``data`` stays inside."""
+
+
+class Inflate:
+    """``zlib.decompressobj`` with the interface of the other modules: it keeps what it could not take yet.
+
+    Args:
+        window: as ``wbits`` of ``zlib``: what kind of frame it is.
+    """
+
+    def __init__(self, window: int = zlib.MAX_WBITS) -> None:
+        self._source = zlib.decompressobj(window)
+
+    @property
+    def eof(self) -> bool:
+        """The end marker was seen."""
+        return self._source.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        """What followed the end marker."""
+        return self._source.unused_data
+
+    def decompress(self, data: Buffer, max_length: int = -1) -> bytes:
+        """At most ``max_length`` bytes; the rest of ``data`` stays inside."""
+        kept = self._source.unconsumed_tail
+        return self._source.decompress(kept + data if kept else data, max_length)
 
 
 class StreamEncoder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 
-from freezer_sdk.compressors._shared import CompressObject, DecompressObject, ObjectCompressor, check_level
+from freezer_sdk.compressors._shared import CompressObject, DecompressObject, Inflate, ObjectCompressor, check_level
 from freezer_sdk.model import Buffer
 
 
@@ -27,23 +27,4 @@ class ZlibCompressor(ObjectCompressor):
         return zlib.compressobj(level)
 
     def _decompress_object(self) -> DecompressObject:
-        return _Inflate()
-
-
-class _Inflate:
-    """``zlib.decompressobj`` with the interface of the other modules: it keeps what it could not take yet."""
-
-    def __init__(self) -> None:
-        self._source = zlib.decompressobj()
-
-    @property
-    def eof(self) -> bool:
-        return self._source.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._source.unused_data
-
-    def decompress(self, data: Buffer, max_length: int = -1) -> bytes:
-        kept = self._source.unconsumed_tail
-        return self._source.decompress(kept + data if kept else data, max_length)
+        return Inflate()
