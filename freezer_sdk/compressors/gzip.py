@@ -20,6 +20,7 @@ try:
 except ImportError:  # it is only faster
     igzip_lib = isal_zlib = None  # type: ignore[assignment]
 
+_MAGIC: Final = b"\x1f\x8b"
 _WRAPPED: Final = 31  # zlib's way to ask for a gzip member with the largest window
 _FASTEST: Final = 3  # the highest level that isal knows
 _ERRORS: Final[tuple[type[Exception], ...]] = (zlib.error, getattr(isal_zlib, "error", zlib.error))
@@ -94,7 +95,7 @@ class _Members:
         """Whether there is anything behind a member but the zeros that may end a stream."""
         rest = data.lstrip(b"\0") if self._padded or data.startswith(b"\0") else data
         self._padded = self._padded or len(rest) != len(data)
-        if rest and self._padded:
+        if rest and (self._padded or not rest.startswith(_MAGIC[: len(rest)])):
             raise IntegrityError("bytes follow the end of a gzip stream")
         if rest:
             self._member = self._begin()
