@@ -7,6 +7,7 @@ from typing import ClassVar
 from freezer_sdk.engines.chains.engine import ChainEngine
 from freezer_sdk.engines.chains.settings import LEVEL_OPTIONS, STREAM_OPTIONS
 from freezer_sdk.engines.tar.codec import READERS, TarCodec
+from freezer_sdk.engines.tar.writing import WriteOptions
 from freezer_sdk.options import Option
 
 
@@ -44,5 +45,6 @@ class TarEngine(ChainEngine):
 
     def codec(self) -> TarCodec:
         """The format of the levels."""
-        names = ("exclude", "xattrs", "sparse", "reader")
-        return TarCodec(**{name: self._options[name] for name in names if name in self._options})
+        names = ("exclude", "xattrs", "sparse")
+        writing = WriteOptions(**{name: self._options[name] for name in names if name in self._options})
+        return TarCodec(writing=writing, reader=self._options.get("reader", READERS[0]))
