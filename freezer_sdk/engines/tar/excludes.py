@@ -31,9 +31,12 @@ def _means_the_same(pattern: bytes) -> bool:
 
 
 def name_arguments(patterns: Iterable[bytes]) -> list[bytes]:
-    """Options for patterns that are compared with the name of an entry."""
+    """Options for patterns that are compared with the name of an entry.
+
+    Wildcards are the default; to ask for them would make GNU tar take the name of the source for a pattern.
+    """
     arguments = [b"--exclude=" + pattern for pattern in patterns]
-    return [b"--no-anchored", b"--wildcards", b"--no-wildcards-match-slash", *arguments] if arguments else []
+    return [b"--no-wildcards-match-slash", *arguments] if arguments else []
 
 
 def member_arguments(members: Iterable[bytes], *, file: bytes) -> tuple[list[bytes], bytes]:
