@@ -48,7 +48,7 @@ class Opener:
             password=self._password,
             create=create,
             engine=self.engine,
-            encryption=self._settings.password_file is not None,
+            encryption=False,  # each backup name has its own password, or none: the store is bound to none
             storage_options=options,
             engine_options=self._engine_options(),
             limits=self._limits,
@@ -61,14 +61,14 @@ class Opener:
             password=self._password,
             create=True,
             engine=self.engine,
-            encryption=self._settings.password_file is not None,
+            encryption=False,
             engine_options=self._engine_options(),
         )
 
     @property
     def excludes(self) -> bool:
         """The engine itself knows the patterns of ``--exclude``; else the mode has to do with them."""
-        return any(option.name == "exclude" for option in PluginRegistry().load(ENGINE, self.engine).options)
+        return any(option.name == "tar_exclude" for option in PluginRegistry().load(ENGINE, self.engine).options)
 
     @property
     def _password(self) -> str | None:
@@ -85,7 +85,7 @@ class Opener:
             "restart_always_level": settings.levels.restart_always_level,
             "compression": settings.compression,
             "segment_size": settings.segment_size,
-            "exclude": settings.exclude,
+            "tar_exclude": settings.exclude,
             "block_size": settings.block_size,
         }
         if settings.compression == "gzip" and "zlib" in declared["compression"].choices:

@@ -30,6 +30,7 @@ LIFETIME: Final = timedelta(minutes=10)
 _REFRESHES: Final = 5  # in a lifetime
 _TRIES: Final = 5
 _LONGEST_PAUSE: Final = 1.0  # seconds between them
+_CANCEL_EVERY: Final = 0.2  # seconds
 _LIMIT: Final = 4096
 
 
@@ -117,9 +118,7 @@ class SeriesLock:
         for attempt in range(_TRIES):
             self._cancel.check()
             self._put(held=False)
-            lag = self._storage.capabilities.listing_lag.total_seconds()
-            if lag:
-                time.sleep(lag)
+            self._pause(self._storage.capabilities.listing_lag.total_seconds())
             others = self._others()
             if not others:
                 self._put(held=True)
@@ -128,7 +127,13 @@ class SeriesLock:
             holder = next((other for other in others if other.held), others[0])
             if holder.held or attempt == _TRIES - 1:
                 raise self._locked(holder)
-            time.sleep(random.uniform(0.05, _LONGEST_PAUSE))  # noqa: S311 - only to part those who try at once
+            self._pause(random.uniform(0.05, _LONGEST_PAUSE))  # noqa: S311 - only to part those who try at once
+
+    def _pause(self, seconds: float) -> None:
+        ends = time.monotonic() + seconds
+        while (rest := ends - time.monotonic()) > 0:
+            self._cancel.check()
+            time.sleep(min(rest, _CANCEL_EVERY))
 
     def _others(self) -> list[Holder]:
         """Those who live; the dead are removed."""

@@ -28,7 +28,7 @@ class TarEngine(ChainEngine):
         ),
         *STREAM_OPTIONS,
         Option(
-            name="exclude",
+            name="tar_exclude",
             help="A pattern of GNU tar, handed on as it is: what fits is left out. Patterns of freezer itself are "
             "given with the paths",
         ),
@@ -45,6 +45,6 @@ class TarEngine(ChainEngine):
 
     def codec(self) -> TarCodec:
         """The format of the levels."""
-        names = ("exclude", "xattrs", "sparse")
-        writing = WriteOptions(**{name: self._options[name] for name in names if name in self._options})
+        given = {name: self._options[name] for name in ("xattrs", "sparse") if name in self._options}
+        writing = WriteOptions(exclude=self._options.get("tar_exclude"), **given)
         return TarCodec(writing=writing, reader=self._options.get("reader", READERS[0]))
