@@ -100,6 +100,7 @@ def backup_document(backup: Backup) -> Document:
         "program": plain(backup.program),
         "parent": plain(backup.parent),
         "level": backup.level,
+        "chain": plain(backup.chain),
         "dry_run": backup.dry_run,
         "first_seen": None if backup.first_seen is None else backup.first_seen.isoformat(),
         "plausible": backup.plausible,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from freezer_cli.base import FreezerCommand
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from freezer_sdk import Freezer
 
 LOG = logging.getLogger("freezer")
+ENGINE_HELP = f"how backups are stored (default: as those that are there; in an empty storage {DEFAULT_ENGINE})"
 
 
 class RepositoryCommand(FreezerCommand):
@@ -31,7 +33,7 @@ class RepositoryCommand(FreezerCommand):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Adds the choice of the engine and its options."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("--engine", metavar="NAME", help=f"how backups are stored (default: {DEFAULT_ENGINE})")
+        parser.add_argument("--engine", metavar="NAME", help=ENGINE_HELP)
         parser.add_argument(
             "--engine-option",
             metavar="NAME=VALUE",
@@ -114,15 +116,16 @@ def connection_of(settings: Settings, engine_options: Mapping[str, Any] | None =
     return {
         "storage": url,
         "password": settings.password(),
-        "engine": settings.engine.value,
+        "engine": None if settings.engine.given_by == "default" else settings.engine.value,
         "limits": settings.limits,
         "storage_options": {**environment_values(url, settings.environ, given), **given},
-        "engine_options": {
-            **_place_of_cache(settings.engine.value),
-            **settings.profile_engine_options,
-            **(engine_options or {}),
-        },
+        "engine_options": partial(_engine_options, settings, engine_options or {}),
     }
+
+
+def _engine_options(settings: Settings, given: Mapping[str, Any], engine: str) -> dict[str, Any]:
+    """Options for the engine that was chosen, or whose repository was found."""
+    return {**_place_of_cache(engine), **settings.engine_options_of(engine), **given}
 
 
 def _place_of_cache(engine: str) -> dict[str, str]:

@@ -169,11 +169,9 @@ class Settings:
         """Options of the profile's storage; another storage has nothing to do with them."""
         return self.profile.storage_options if self.storage.given_by.startswith("profile ") else {}
 
-    @property
-    def profile_engine_options(self) -> Mapping[str, Any]:
+    def engine_options_of(self, engine: str) -> Mapping[str, Any]:
         """Options of the profile's engine; another engine has nothing to do with them."""
-        same = self.engine.value == (self.profile.engine or DEFAULT_ENGINE)
-        return self.profile.engine_options if same else {}
+        return self.profile.engine_options if engine == (self.profile.engine or DEFAULT_ENGINE) else {}
 
     @cached_property
     def password_source(self) -> PasswordSource | None:

@@ -20,6 +20,7 @@ from freezer_sdk import identity
 from freezer_sdk import selection as select
 from freezer_sdk.boundary import Boundary
 from freezer_sdk.copying import copy_backups
+from freezer_sdk.detection import EngineOptions
 from freezer_sdk.engines.base import EngineCapabilities, Repository
 from freezer_sdk.errors import (
     BackupNotFound,
@@ -79,9 +80,10 @@ class Freezer:
         storage: a URL such as ``local:/srv/backups``, or an open Storage (which stays the caller's to close).
         password: text, or a callable that is asked at most once, and only when a password is needed.
         create: make the repository when there is none.
-        engine: name of the engine.
+        engine: name of the engine; ``None``: the one whose repository is there, else ``dedup``.
         encryption: ``False``: make an unencrypted repository (only with ``create``).
-        storage_options, engine_options: values of the plug-ins' declared options.
+        storage_options, engine_options: values of the plug-ins' declared options; for the engine also a function that
+            gives them for the name of the engine that was found.
         limits: bandwidth limits, for a storage URL; several repositories that are given the same object share them.
         events: called with progress, from any thread; when it raises, it is logged and not called again.
 
@@ -95,10 +97,10 @@ class Freezer:
         *,
         password: Password = None,
         create: bool = False,
-        engine: str = "dedup",
+        engine: str | None = None,
         encryption: bool = True,
         storage_options: Mapping[str, Any] | None = None,
-        engine_options: Mapping[str, Any] | None = None,
+        engine_options: EngineOptions = None,
         limits: Limits | None = None,
         events: EventHandler | None = None,
     ) -> None:
@@ -122,10 +124,10 @@ class Freezer:
         storage: str | Storage,
         *,
         password: Password = None,
-        engine: str = "dedup",
+        engine: str | None = None,
         encryption: bool = True,
         storage_options: Mapping[str, Any] | None = None,
-        engine_options: Mapping[str, Any] | None = None,
+        engine_options: EngineOptions = None,
         limits: Limits | None = None,
         events: EventHandler | None = None,
         like: Freezer | None = None,

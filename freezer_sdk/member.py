@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from freezer_sdk.client import Freezer
+from freezer_sdk.detection import EngineOptions
 from freezer_sdk.errors import FreezerError
 from freezer_sdk.fanout import FanOut, Job
 from freezer_sdk.model import Event, EventHandler
@@ -32,10 +33,10 @@ class Target:
     _: KW_ONLY
     password: Password = None
     create: bool = False
-    engine: str = "dedup"
+    engine: str | None = None
     encryption: bool = True
     storage_options: Mapping[str, Any] | None = None
-    engine_options: Mapping[str, Any] | None = None
+    engine_options: EngineOptions = None
     limits: Limits | None = None
 
     def __repr__(self) -> str:

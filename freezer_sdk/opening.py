@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from freezer_sdk.activity import Activity, WatchedStorage
 from freezer_sdk.boundary import Boundary
+from freezer_sdk.detection import (
+    DEFAULT_ENGINE,
+    EngineOptions,
+    engines_in,
+    only_engine,
+    options_for,
+    tell_of_others,
+)
 from freezer_sdk.engines.base import Engine, Repository
-from freezer_sdk.errors import ConfigurationError, FreezerError, RepositoryExists
+from freezer_sdk.errors import ConfigurationError, FreezerError, RepositoryExists, RepositoryNotFound
 from freezer_sdk.model import Problem
 from freezer_sdk.options import secret_values, validate
 from freezer_sdk.storages.base import COMMON_OPTIONS, Storage
@@ -137,17 +145,19 @@ def open_repository(
     storage: str | Storage,
     *,
     how: Opening,
-    engine: str,
+    engine: str | None,
     password: Password,
     encryption: bool,
     storage_options: Mapping[str, Any] | None,
-    engine_options: Mapping[str, Any] | None,
+    engine_options: EngineOptions,
     like: Repository | None = None,
     limits: Limits | None = None,
 ) -> Opened:
     """Opens or makes a repository.
 
     Args:
+        engine: ``None``: the one whose repository is there; to make one, the default engine.
+        engine_options: of the engine; or a function that gives them for the name of the one that was found.
         limits: only for a storage URL.
         like: only for making one.
 
@@ -156,47 +166,100 @@ def open_repository(
         ConfigurationError, PluginError, RepositoryNotFound, WrongPassword, UnsupportedFormat, StorageError.
     """
     from freezer_sdk import plugins
-    from freezer_sdk.reliable import ReliableStorage
 
     if not isinstance(storage, str) and (storage_options or limits is not None):
         what = "storage options" if storage_options else "limits"
         raise ConfigurationError(f"{what} are for a storage URL, not for a Storage that is open already")
     registry = plugins.PluginRegistry()
-    maker = registry.build(plugins.ENGINE, engine, engine_options)
+    first = engine or DEFAULT_ENGINE
+    maker = registry.build(plugins.ENGINE, first, options_for(engine_options, first))
     place = open_storage(storage, options=storage_options, limits=limits) if isinstance(storage, str) else storage
-    reliable = place if isinstance(place, ReliableStorage) else None
-    plain, secrets = (place, ()) if reliable is None else (reliable.inner, reliable.secrets)
-    boundary = Boundary(
-        {type(maker).__module__: f"engine {engine!r}", type(plain).__module__: f"storage {plain.name!r}"},
-        secrets=secrets,
+    desk = _Desk(
+        registry=registry,
+        place=place,
+        owned=isinstance(storage, str),
+        source=_Password(password),
+        encryption=encryption,
+        like=like,
+        watched=WatchedStorage(place),
     )
-    source = _Password(password)
-    watched = WatchedStorage(place)
     try:
-        with boundary.guard():
-            make = partial(maker.create, watched, password=source, encryption=encryption)
-            if like is not None:
-                if not maker.capabilities.copies:
-                    raise ConfigurationError(f"engine {engine!r} cannot make a repository like another one")
-                make = partial(make, like=like)
-            repository = _repository(maker, watched, how, source, make)
-            return Opened(
-                registry=registry,
-                engine=maker,
-                storage=place,
-                owns_storage=isinstance(storage, str),
-                location=place.location,
-                repository=repository,
-                problems=tuple(repository.problems),
-                boundary=boundary,
-                activity=watched.activity,
-                reliable=reliable,
-            )
-    except BaseException:
+        if engine is not None or how is Opening.CREATE:
+            return desk.open(maker, first, how)
+        return desk.open_found(maker, how, engine_options)
+    except BaseException as error:
+        if isinstance(error, RepositoryNotFound) and engine is not None:
+            tell_of_others(error, partial(desk.others, first))
         if isinstance(storage, str):
             with suppress(Exception):  # the first error says more
                 place.close()
         raise
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Desk:
+    """Opens repositories of different engines in one storage, until one fits."""
+
+    registry: PluginRegistry
+    place: Storage
+    owned: bool
+    source: _Password
+    encryption: bool
+    like: Repository | None
+    watched: WatchedStorage
+
+    @property
+    def _reliable(self) -> ReliableStorage | None:
+        from freezer_sdk.reliable import ReliableStorage
+
+        return self.place if isinstance(self.place, ReliableStorage) else None
+
+    def _boundary(self, engine: str, module: str) -> Boundary:
+        reliable = self._reliable
+        plain, secrets = (self.place, ()) if reliable is None else (reliable.inner, reliable.secrets)
+        titles = {module: f"engine {engine!r}", type(plain).__module__: f"storage {plain.name!r}"}
+        return Boundary(titles, secrets=secrets)
+
+    def others(self, engine: str) -> list[str]:
+        """Other engines that have something there."""
+        return engines_in(self.registry, self.watched, boundary=self._boundary, but=engine)
+
+    def open_found(self, maker: Engine, how: Opening, options: EngineOptions) -> Opened:
+        """Opens the repository of whatever engine is there, the default one first."""
+        from freezer_sdk import plugins
+
+        try:
+            return self.open(maker, DEFAULT_ENGINE, Opening.OPEN)
+        except RepositoryNotFound:
+            other = only_engine(self.others(DEFAULT_ENGINE), self.place.location)
+            if other is None and how is Opening.OPEN:
+                raise
+        if other is None:
+            return self.open(maker, DEFAULT_ENGINE, how)
+        return self.open(self.registry.build(plugins.ENGINE, other, options_for(options, other)), other, Opening.OPEN)
+
+    def open(self, maker: Engine, engine: str, how: Opening) -> Opened:
+        """Opens or makes a repository of one engine."""
+        boundary = self._boundary(engine, type(maker).__module__)
+        with boundary.guard():
+            make = partial(maker.create, self.watched, password=self.source, encryption=self.encryption)
+            if self.like is not None:
+                if not maker.capabilities.copies:
+                    raise ConfigurationError(f"engine {engine!r} cannot make a repository like another one")
+                make = partial(make, like=self.like)
+            repository = _repository(maker, self.watched, how, self.source, make)
+            return Opened(
+                registry=self.registry,
+                engine=maker,
+                storage=self.place,
+                owns_storage=self.owned,
+                location=self.place.location,
+                repository=repository,
+                problems=tuple(repository.problems),
+                boundary=boundary,
+                activity=self.watched.activity,
+                reliable=self._reliable,
+            )
 
 
 def _repository(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from freezer_cli.base import Column, columns_of
+from freezer_cli.base import Column, Row, columns_of
 from freezer_cli.text import human_count, human_duration, human_iso, human_size
 
 
@@ -19,6 +20,8 @@ def _lines(value: Any) -> list[str]:
 def _problems(value: Any) -> list[str]:
     return [f"{problem['path']}: {problem['message']}" for problem in value]
 
+
+_LEVEL = (Column("level", "Level"), Column("chain", "Chain", _short))
 
 LISTED = (
     Column("id", "ID", _short),
@@ -54,7 +57,7 @@ _MORE = (
     Column("machine_id", "Machine ID"),
     Column("program", "Program"),
     Column("parent", "Parent"),
-    Column("level", "Level"),
+    *_LEVEL,
     Column("dry_run", "Dry run", lambda value: "yes" if value else "no"),
     Column("first_seen", "First seen", human_iso),
     Column("plausible", "Time plausible", lambda value: "yes" if value else "NO"),
@@ -88,8 +91,13 @@ TARGET_ROW = tuple(
 BACKUP_ROW = (*LISTED, *(Column(each.key, each.title, each.human, extra=True) for each in _MORE))
 """The same for lists: what the table does not show is in json and yaml."""
 
-GROUP_BACKUP, GROUP_BACKUP_ROW = (*BACKUP, _LOCATIONS), (*BACKUP_ROW, _LOCATIONS)
-"""The same with the storages that have it."""
+_AT = 1 + [each.key for each in LISTED].index("engine")
+_REST = tuple(each for each in BACKUP_ROW[_AT:] if each.key not in ("level", "chain"))
+LEVEL_ROW = (*BACKUP_ROW[:_AT], *_LEVEL, *_REST)
+"""As ``BACKUP_ROW``, with level and chain beside the engine."""
+
+GROUP_BACKUP = (*BACKUP, _LOCATIONS)
+"""Every field of a backup, with the storages that have it."""
 
 ENTRY = (
     Column("path", "Path"),
@@ -130,3 +138,13 @@ CHANGE = (
     Column("size_after", "Size after", human_size),
     Column("path_base64", "Path base64", extra=True),
 )
+
+
+def listed_columns(rows: Sequence[Row], *, several: bool) -> tuple[Column, ...]:
+    """What ``backup list`` shows: level and chain only where there are any.
+
+    Args:
+        several: storages.
+    """
+    found = any(row["level"] is not None for row in rows)
+    return (*(LEVEL_ROW if found else BACKUP_ROW), *((_LOCATIONS,) if several else ()))

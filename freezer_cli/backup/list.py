@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from freezer_cli.backup.choice import add_choice, choose, choose_among
-from freezer_cli.backup.columns import BACKUP, BACKUP_ROW, GROUP_BACKUP, GROUP_BACKUP_ROW
+from freezer_cli.backup.columns import BACKUP, GROUP_BACKUP, listed_columns
 from freezer_cli.base import ListCommand, ShowCommand
 from freezer_cli.documents import backup_document, group_backup_document
 from freezer_cli.group_command import GroupCommand
@@ -45,12 +45,14 @@ class ListBackups(GroupCommand, ListCommand):
             "path": parsed_args.path,
         }
         if not self.several:
-            return BACKUP_ROW, [backup_document(backup) for backup in self.open(parsed_args).backups(**wanted)]
+            rows = [backup_document(backup) for backup in self.open(parsed_args).backups(**wanted)]
+            return listed_columns(rows, several=False), rows
         group = self.open_group(parsed_args)
         self.tell_lost(group)
         everywhere = group.backups(**wanted, events=self.listen)
         self.exit_code = PARTIAL if self.asked_in_vain else 0
-        return GROUP_BACKUP_ROW, [group_backup_document(found) for found in everywhere]
+        rows = [group_backup_document(found) for found in everywhere]
+        return listed_columns(rows, several=True), rows
 
 
 class ShowBackup(GroupCommand, ShowCommand):
