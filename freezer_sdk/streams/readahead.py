@@ -44,14 +44,28 @@ class _ReadAhead:
 
     def pump(self) -> None:
         """In the thread: everything to its end."""
-        item: bytes | BaseException = b"first"
-        while item and not isinstance(item, BaseException):
-            try:
-                item = self._reader.read(_BLOCK)
-            except BaseException as error:
-                item = error
-            if not self._put(item):
+        while True:
+            block, end = self._block()
+            if block and not self._put(block):
                 return
+            if end is not None:
+                self._put(end)
+                return
+
+    def _block(self) -> tuple[bytes, bytes | BaseException | None]:
+        """Bytes, as many as a block has where there are, and what comes after them if they are the last ones."""
+        parts: list[bytes] = []
+        size = 0
+        while size < _BLOCK and not self._stopping.is_set():
+            try:
+                data = self._reader.read(_BLOCK - size)
+            except BaseException as error:
+                return b"".join(parts), error
+            if not data:
+                return b"".join(parts), data
+            parts.append(data)
+            size += len(data)
+        return (parts[0] if len(parts) == 1 else b"".join(parts)), None
 
     def _put(self, item: bytes | BaseException) -> bool:
         while not self._stopping.is_set():

@@ -298,7 +298,7 @@ class StoredLevel:
             WrongPassword, IntegrityError, UnsupportedFormat, StorageError: also from ``read``.
         """
         record = self._usable_record()
-        with self._source() as source:
+        with self._source(None if record is None else record.data) as source:
             decryptor = self._decryptor(source)
             decoder = self._coding.compressor(self.compression).decoder()
             padding = self._coding.codec.padding if self.cipher == OPENSSL else 0
@@ -308,7 +308,6 @@ class StoredLevel:
                 decoder,
                 name=self._id.data,
                 padding=padding,
-                expected=None if record is None else record.data,
             )
 
     def unlock(self) -> None:
@@ -349,10 +348,10 @@ class StoredLevel:
         return None
 
     @contextmanager
-    def _source(self) -> Iterator[_Source]:
+    def _source(self, expected: Stored | None) -> Iterator[_Source]:
         try:
             with self._coding.storage.open(self._id.data) as reader:
-                yield _Source(reader, self._id.data)
+                yield _Source(reader, expected)
         except ObjectNotFound as error:
             raise IntegrityError(f"{self._id.data} is missing: {error.message}") from error
 
@@ -379,14 +378,14 @@ class StoredLevel:
 
 
 class _Source:
-    """The stored bytes: hashed, and the first ones can be looked at."""
+    """The stored bytes: hashed where that is compared with anything, and the first ones can be looked at."""
 
-    def __init__(self, reader: Reader, name: str) -> None:
+    def __init__(self, reader: Reader, expected: Stored | None) -> None:
         self._reader = reader
-        self._name = name
+        self._expected = expected
         self._peeked = b""
         self._hash = hashlib.sha256()
-        self.size = 0
+        self._size = 0
 
     def peek(self, size: int) -> bytes:
         """The first bytes, which the next read gives again."""
@@ -398,13 +397,15 @@ class _Source:
         """The next bytes; ``b""`` at the end."""
         data, self._peeked = self._peeked, b""
         data = data or self._get(_BLOCK)
-        self._hash.update(data)
-        self.size += len(data)
+        if self._expected is not None:
+            self._hash.update(data)
+            self._size += len(data)
         return data
 
-    def matches(self, expected: Stored) -> bool:
-        """Whether all that was read is what was stored."""
-        return (self.size, self._hash.hexdigest()) == (expected.size, expected.sha256)
+    @property
+    def matches(self) -> bool:
+        """Whether all that was read is what was stored, as far as that is known."""
+        return self._expected in (None, Stored(size=self._size, sha256=self._hash.hexdigest()))
 
     def _get(self, size: int) -> bytes:
         try:
@@ -418,7 +419,6 @@ class DecodingReader:
 
     Args:
         padding: bytes that may follow the end of the compressed content.
-        expected: what the stored bytes must be.
     """
 
     def __init__(
@@ -429,14 +429,12 @@ class DecodingReader:
         *,
         name: str,
         padding: int = 0,
-        expected: Stored | None = None,
     ) -> None:
         self._source = source
         self._decryptor = decryptor
         self._decoder = decoder
         self._name = name
         self._padding = padding
-        self._expected = expected
         self._input = memoryview(b"")
         self._held = b""  # may be padding
         self._more = False  # the decoder may have more inside
@@ -505,6 +503,6 @@ class DecodingReader:
         self._ended = True
         if not self._decoder.finished:
             raise IntegrityError(f"{self._name} is cut short")
-        if self._expected is not None and not self._source.matches(self._expected):
+        if not self._source.matches:
             raise IntegrityError(f"{self._name} is damaged: it is not what was stored")
         return b""
