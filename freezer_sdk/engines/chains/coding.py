@@ -286,7 +286,7 @@ class StoredLevel:
         """
         known = self._coding.codec.compressions
         name = self.metadata.get("compression", next(iter(known)))
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise UnsupportedFormat(f"{self._id.metadata} names a compression {name!r} that is not known")
         return known[name]
 
