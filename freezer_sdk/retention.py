@@ -83,6 +83,8 @@ class Retention:
     ) -> RetentionPlan:
         """Forgets what a policy does not keep; until maintenance sweeps, :meth:`undelete` brings it back.
 
+        An engine without the capability ``undelete`` deletes at once.
+
         Args:
             policy: the rules.
             name, host: only backups that are exactly so take part.
@@ -172,8 +174,10 @@ class Retention:
         """Backups that can be brought back, the oldest first.
 
         Raises:
+            ConfigurationError: the engine deletes at once.
             AccessDenied, StorageError, IntegrityError.
         """
+        self._refuse_final()
         with self._boundary.guard():
             return self._service().forgotten()
 
@@ -192,8 +196,10 @@ class Retention:
             BackupNotFound: no such backup was forgotten, or maintenance has let it go.
             AmbiguousError: several ids start so.
             IntegrityError: something of it is damaged.
-            ConfigurationError, AccessDenied, LeaseLost, StorageError, Cancelled.
+            ConfigurationError: also where the engine deletes at once.
+            AccessDenied, LeaseLost, StorageError, Cancelled.
         """
+        self._refuse_final()
         service = self._service()
         found = self._choose(backup)
         operation = self._freezer._operation("undelete", events, cancel)
@@ -202,6 +208,11 @@ class Retention:
             result = service.undelete(found, operation.context)
         operation.finish(size=result.stats.bytes, id=result.id)
         return result
+
+    def _refuse_final(self) -> None:
+        if not self._freezer.capabilities.undelete:
+            engine = self._freezer._place.engine.name
+            raise ConfigurationError(f"the engine {engine} deletes what is forgotten at once: nothing comes back")
 
     # -- steps ---------------------------------------------------------------------------------------------
 
@@ -223,6 +234,7 @@ class Retention:
             holds=state.holds,
             apart=state.apart,
             known=state.known,
+            needs=state.needs,
         )
 
     def _choose(self, selector: str) -> str:

@@ -137,6 +137,8 @@ def reason_text(reason: Mapping[str, Any], *, keep: bool) -> str:
     match rule:
         case "held":
             return f"held: {slot}"
+        case "needed":
+            return f"{slot[:8]} needs it"
         case "young":
             return f"younger than {slot}"
         case "older_than":

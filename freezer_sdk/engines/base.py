@@ -60,6 +60,7 @@ class EngineCapabilities:
         keys: :meth:`Repository.key_service`.
         retention: :meth:`Repository.retention`.
         prune: :meth:`Repository.maintenance`.
+        undelete: what was forgotten can come back until maintenance; else forgetting deletes at once.
     """
 
     levels: bool = False
@@ -68,6 +69,7 @@ class EngineCapabilities:
     streams: bool = False
     copies: bool = False
     retention: bool = False
+    undelete: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,14 +96,14 @@ class RetentionService(Protocol):
         """
 
     def forget(self, backups: Mapping[str, str]) -> None:
-        """Hides backups, and leaves their space to maintenance.
+        """Hides backups, and leaves their space to maintenance; without the capability ``undelete``, deletes them.
 
         Args:
             backups: full ids, with the reason for each.
 
         Raises:
-            BackupNotFound, AccessDenied, StorageError.
-            PolicyRefusal: one is held.
+            BackupNotFound, AccessDenied, RepositoryLocked, StorageError.
+            PolicyRefusal: one is held, or needed by one that stays.
         """
 
     def hold(self, backup: str, *, reason: str, until: datetime | None) -> Hold:
@@ -133,14 +135,14 @@ class RetentionService(Protocol):
         """
 
     def forgotten(self) -> Sequence[ForgottenBackup]:
-        """Backups that can be brought back, the oldest first.
+        """Backups that can be brought back, the oldest first. Only called with the capability ``undelete``.
 
         Raises:
             AccessDenied, StorageError.
         """
 
     def undelete(self, backup: str, context: Context) -> Backup:
-        """Brings a forgotten backup back; it may have another id then.
+        """Brings a forgotten backup back; it may have another id then. Only called with the capability ``undelete``.
 
         Args:
             backup: full id.

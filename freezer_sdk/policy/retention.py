@@ -6,7 +6,8 @@ than there are periods keeps the oldest backup too. What differs protects agains
 - a complete backup stands for its period rather than a partial one, and the newest complete backup is always kept;
 - a backup whose time and the storage's do not agree takes no place and is never forgotten;
 - backups of writers who are not trusted are groups of their own;
-- durations count back from the newest backup of a group, and no clock decides alone.
+- durations count back from the newest backup of a group, and no clock decides alone;
+- what a backup that stays needs for its restore stays too, whatever the rules say of it.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ def plan(
     holds: Mapping[str, Sequence[Hold]] | None = None,
     apart: Mapping[str, str] | None = None,
     known: frozenset[str] | None = None,
+    needs: Mapping[str, Sequence[str]] | None = None,
 ) -> RetentionPlan:
     """What becomes of each backup.
 
@@ -89,6 +91,7 @@ def plan(
         holds: by id; those that have ended do not count.
         apart: by id, who wrote a backup, where that is somebody who must not influence what others keep.
         known: ids that count for the share of a group that may be forgotten; ``None``: all.
+        needs: by id, what a restore needs beside it; ids that are not among ``backups`` stay.
 
     Raises:
         ConfigurationError: the policy makes no sense; see :func:`check_policy`.
@@ -99,21 +102,25 @@ def plan(
         first = (seen or {}).get(backup.id, backup.first_seen)
         where = (*(_value(backup, name) for name in policy.group_by), (apart or {}).get(backup.id, ""))
         groups.setdefault(where, []).append(replace(backup, first_seen=first))
-    decided = []
+    decided = {}
     for key in sorted(groups, key=repr):
         members = sorted(groups[key], key=lambda each: (each.time, each.id), reverse=True)
-        decisions = _Group(members, policy, now, holds or {}).decide()
-        share = _share(decisions, known)
-        decided.append(
+        decided[key] = _Group(members, policy, now, holds or {}).decide()
+    needed = _needed([each for decisions in decided.values() for each in decisions], needs or {})
+    found = []
+    for key, decisions in decided.items():
+        settled = tuple(_settle(each, needed.get(each.backup.id)) for each in decisions)
+        share = _share(settled, known)
+        found.append(
             RetentionGroup(
-                key={name: _value(members[0], name) for name in policy.group_by},
-                decisions=decisions,
+                key={name: _value(settled[0].backup, name) for name in policy.group_by},
+                decisions=settled,
                 writer=str(key[-1]),
                 share=share,
                 refused=share > policy.max_share + 1e-9,
             )
         )
-    return RetentionPlan(policy=policy, now=now, groups=tuple(decided))
+    return RetentionPlan(policy=policy, now=now, groups=tuple(found))
 
 
 def check_policy(policy: RetentionPolicy) -> None:
@@ -278,6 +285,32 @@ class _Group:
             {key: reason for key, reason in reasons.items() if key not in passed},
             {key: reason for key, reason in reasons.items() if key in passed},
         )
+
+
+def _needed(decisions: Iterable[RetentionDecision], needs: Mapping[str, Sequence[str]]) -> Mapping[str, str]:
+    """By id, a backup that stays and needs it: the newest one of them."""
+    by_id = {each.backup.id: each for each in decisions}
+    staying = [key for key in needs if key not in by_id]
+    kept = sorted(
+        (each.backup for each in by_id.values() if each.keep), key=lambda each: (each.time, each.id), reverse=True
+    )
+    needed: dict[str, str] = {}
+    for user in (*(each.id for each in kept), *staying):
+        pending = list(needs.get(user, ()))
+        while pending:
+            base = pending.pop()
+            if base not in needed:
+                needed[base] = user
+                pending += needs.get(base, ())
+    return needed
+
+
+def _settle(decision: RetentionDecision, user: str | None) -> RetentionDecision:
+    """The decision, knowing what needs the backup."""
+    if user is None:
+        return decision
+    reason = RetentionReason(rule="needed", slot=user)
+    return replace(decision, keep=True, reasons=(*(decision.reasons if decision.keep else ()), reason))
 
 
 def local_time(time: datetime, zone: tzinfo | None) -> datetime:

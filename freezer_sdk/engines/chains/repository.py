@@ -20,6 +20,7 @@ from freezer_sdk.engines.chains.items import sound
 from freezer_sdk.engines.chains.listing import Listing
 from freezer_sdk.engines.chains.reading import Opened, open_backup
 from freezer_sdk.engines.chains.restore import Restore
+from freezer_sdk.engines.chains.retention import ChainRetention
 from freezer_sdk.engines.chains.select import recorded_path
 from freezer_sdk.engines.chains.store import Store
 from freezer_sdk.engines.chains.verify import Verification
@@ -120,7 +121,7 @@ class ChainRepository:
         """All levels of all chains, oldest first; damaged are those whose record, or a level below them, is missing.
 
         Raises:
-            WrongPassword: something is sealed with another one.
+            WrongPassword: everything is sealed with another one.
             StorageError.
         """
         return [each.backup for each in self._listing.read()]
@@ -221,12 +222,8 @@ class ChainRepository:
         self.retention().forget(dict.fromkeys(backups, _FORGOTTEN))
 
     def retention(self) -> RetentionService:
-        """What retention needs of the repository.
-
-        Raises:
-            CapabilityMissing.
-        """
-        raise CapabilityMissing(f"the engine {self._store.engine} cannot forget backups yet")
+        """What retention needs of the repository."""
+        return ChainRetention(self._store, self._listing)
 
     def key_service(self) -> KeyService:
         """There is one password, and it is not stored.
