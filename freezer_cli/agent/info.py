@@ -48,7 +48,7 @@ def _read(run: Run, place: Place) -> tuple[Place, RepositoryStats, list[Backup]]
 
 def _wanted(run: Run, freezer: Freezer) -> list[Backup]:
     settings = run.settings
-    backups = freezer.backups()
+    backups = sorted(freezer.backups(), key=lambda each: (series_name(each), each.time))
     if settings.name_given and settings.host_given:
         return [each for each in backups if series_name(each) in run.names]
     if settings.name_given:

@@ -13,7 +13,7 @@ from freezer_cli.progress import ProblemLog
 from freezer_cli.signals import cancellation
 from freezer_sdk import CancelToken, Freezer
 from freezer_sdk.errors import BackupNotFound, Cancelled, FreezerError, RepositoryNotFound
-from freezer_sdk.model import Backup, EventHandler, Status
+from freezer_sdk.model import Backup, EventHandler
 
 LOG = logging.getLogger("freezer")
 DETAILS = logging.getLogger("freezer.details")
@@ -35,7 +35,7 @@ class Run:
         return tuple(dict.fromkeys(f"{settings.hostname}_{name}" for name in (settings.backup_name, settings.template)))
 
     def series(self, freezer: Freezer) -> list[Backup]:
-        """The readable backups of the series in a storage, the newest last.
+        """The backups of the series in a storage, the newest last; also those that cannot be read whole.
 
         Raises:
             BackupNotFound: there is none.
@@ -43,7 +43,7 @@ class Run:
         """
         found = freezer.backups()
         for name in self.names:
-            backups = [each for each in found if series_name(each) == name and each.status is not Status.DAMAGED]
+            backups = [each for each in found if series_name(each) == name]
             if backups:
                 return backups
         raise BackupNotFound(

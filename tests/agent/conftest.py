@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from agent.program import Agent
+from agent.store import Store
 
 
 @pytest.fixture
@@ -47,3 +48,8 @@ def signals_as_before() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def store(agent: Agent, tmp_path: Path, tree: Path) -> Store:
+    return Store(agent, tmp_path / "store", tree)

@@ -12,7 +12,7 @@ from freezer_sdk.engines.chains.catalog import Catalog, Chain
 from freezer_sdk.engines.chains.layout import LevelId
 from freezer_sdk.engines.chains.record import Record, unrecorded
 from freezer_sdk.engines.chains.store import Store
-from freezer_sdk.errors import BackupNotFound, IntegrityError
+from freezer_sdk.errors import BackupNotFound, IntegrityError, WrongPassword
 from freezer_sdk.model import Backup, Problem, Status
 
 
@@ -44,7 +44,7 @@ class Listing:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._records: dict[LevelId, Record | str | None] = {}
+        self._records: dict[LevelId, Record | str | WrongPassword | None] = {}
 
     def catalog(self) -> Catalog:
         """What there is.
@@ -57,12 +57,14 @@ class Listing:
     def read(self, catalog: Catalog | None = None) -> Sequence[Listed]:
         """All backups, the oldest first.
 
+        Each series may have a password of its own: what is sealed with another one is listed as damaged.
+
         Raises:
-            WrongPassword: something is sealed with another one.
+            WrongPassword: everything is sealed with another one.
             StorageError.
         """
         catalog = catalog or self.catalog()
-        records = self._load(catalog.levels)
+        records = _readable(self._load(catalog.levels))
         ids = _ids(catalog.levels, records)
         found = [
             _listed(level, chain, records[level], ids) for chain in catalog.chains for level in chain.levels
@@ -80,7 +82,7 @@ class Listing:
                 return each
         raise BackupNotFound(f"there is no backup {backup}", hint="freezer backup list shows what there is")
 
-    def _load(self, levels: Sequence[LevelId]) -> Mapping[LevelId, Record | str | None]:
+    def _load(self, levels: Sequence[LevelId]) -> Mapping[LevelId, Record | str | WrongPassword | None]:
         with self._lock:
             known = dict(self._records)
         new = [level for level in levels if level not in known]
@@ -95,11 +97,23 @@ class Listing:
             self._records = dict(found)
         return found
 
-    def _record(self, level: LevelId) -> Record | str | None:
+    def _record(self, level: LevelId) -> Record | str | WrongPassword | None:
         try:
             return self._store.coding.record(level)
+        except WrongPassword as error:
+            return error
         except IntegrityError as error:
             return error.message
+
+
+def _readable(
+    records: Mapping[LevelId, Record | str | WrongPassword | None],
+) -> Mapping[LevelId, Record | str | None]:
+    """Records, and why there is none; raises WrongPassword where none can be read."""
+    refused = [each for each in records.values() if isinstance(each, WrongPassword)]
+    if refused and len(refused) == len(records):
+        raise refused[0]
+    return {level: each.message if isinstance(each, WrongPassword) else each for level, each in records.items()}
 
 
 def _ids(levels: Iterable[LevelId], records: Mapping[LevelId, Record | str | None]) -> Mapping[LevelId, str]:

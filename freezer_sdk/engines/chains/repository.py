@@ -24,6 +24,7 @@ from freezer_sdk.engines.chains.retention import ChainRetention
 from freezer_sdk.engines.chains.select import recorded_path
 from freezer_sdk.engines.chains.store import Store
 from freezer_sdk.engines.chains.verify import Verification
+from freezer_sdk.engines.chains.whole import Whole
 from freezer_sdk.errors import CapabilityMissing, IntegrityError, RestoreError
 from freezer_sdk.model import (
     Backup,
@@ -39,7 +40,7 @@ from freezer_sdk.model import (
     RestoreResult,
     VerifyResult,
 )
-from freezer_sdk.modes.base import Protected
+from freezer_sdk.modes.base import ProblemHandler, Protected
 from freezer_sdk.storages.base import Reader
 
 _KEPT: Final = 2  # opened backups: a diff walks two
@@ -195,6 +196,16 @@ class ChainRepository:
 
         opened = open_backup(self._store, self._listing.find(backup), tick=context.cancel.check, told=told)
         return Restore(opened, options, context).run(target)
+
+    def whole(self, backup: str, context: Context, *, problem: ProblemHandler) -> Whole:
+        """One backup, to be read as a whole.
+
+        Raises:
+            BackupNotFound, WrongPassword, UnsupportedFormat, StorageError.
+            IntegrityError: nothing at all can be read.
+        """
+        opened = open_backup(self._store, self._listing.find(backup), tick=context.cancel.check, told=problem)
+        return Whole(opened)
 
     def copy(self, source: Repository, backup: str, context: Context, *, dry_run: bool = False) -> CopyResult:
         """Engines with levels do not take copies.
