@@ -96,3 +96,30 @@ def test_there_and_back(where: Callable[[Path], Place], tmp_path: Path) -> None:
     cli("backup", "restore", "latest", tmp_path / "by-profile", *by_profile)
     for restored in ("by-url", "by-profile"):
         trees.compare(tmp_path / "source", tmp_path / restored)
+
+
+@pytest.mark.parametrize("where", EVERY)
+def test_levels_there_and_back(where: Callable[[Path], Place], tmp_path: Path) -> None:
+    place, source = where(tmp_path), tmp_path / "source"
+    trees.make_every_kind(source)
+    for unknown_to_tar in ("socket", "fifo-too"):  # sockets, and hard links of what is no file
+        (source / "special" / unknown_to_tar).unlink(missing_ok=True)
+    (tmp_path / "home").mkdir()
+    cli = Cli(tmp_path / "home", {"FREEZER_PASSWORD": PASSWORD, **place.env})
+    store = ["--storage", place.url, "--engine", "tar"]
+    lag = {"listing-lag": "0.5"} if place.url.startswith("swift:") else {}  # of a Swift of one node
+    for name, value in {**place.options, **lag}.items():
+        store += ["--storage-option", f"{name}={value}"]
+    cli("repository", "init", *store)
+    create = ["backup", "create", source, *store, "--max-level", "6", "--segment-size", "100K", "-f", "json"]
+    levels = [cli(*create).json]
+    (source / "files" / "small").write_bytes(b"changed\n")
+    (source / "files" / "empty").unlink()
+    levels.append(cli(*create).json)
+    assert [backup["level"] for backup in levels] == [0, 1]
+    assert [backup["status"] for backup in levels] == ["complete", "complete"]
+    cli("backup", "verify", "--read-data", *store)
+    cli("backup", "restore", levels[1]["id"], tmp_path / "newest", *store)
+    trees.compare(source, tmp_path / "newest")
+    cli("backup", "restore", levels[0]["id"], tmp_path / "oldest", *store)
+    assert (tmp_path / "oldest" / "files" / "small").read_bytes() == b"hello\n"
