@@ -6,7 +6,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 
 from freezer_sdk.engines.chains.codec import LevelStream
-from freezer_sdk.engines.chains.content import Content, Piece
+from freezer_sdk.engines.chains.content import Content, Piece, stored_as
 from freezer_sdk.engines.tar.reading.members import MemberStream
 from freezer_sdk.engines.tar.reading.merge import Merge
 from freezer_sdk.engines.tar.reading.tree import Directory, Facts, File, Special
@@ -41,7 +41,8 @@ class TarContent(Content):
         """The final tree, as the contract says. Directories of which nothing is recorded get usual rights."""
         for path, node in self._tree.walk():
             if isinstance(node, (Directory, File)):
-                yield _entry(path, node)
+                inode = stored_as(self._levels[node.level].id, node.number) if isinstance(node, File) else 0
+                yield _entry(path, node, inode)
 
     def pieces(self, wanted: Callable[[bytes], bool]) -> Iterator[Piece]:
         """Contents of files, as the contract says; levels that have none of what is wanted are not read.
@@ -84,7 +85,7 @@ class TarContent(Content):
                     return
 
 
-def _entry(path: bytes, node: Directory | File) -> Entry:
+def _entry(path: bytes, node: Directory | File, inode: int) -> Entry:
     facts: Facts = node.facts
     special = node.special or _NOTHING
     owner = node.owner
@@ -100,6 +101,7 @@ def _entry(path: bytes, node: Directory | File) -> Entry:
         size=facts.size,
         mtime_ns=facts.mtime,
         ctime_ns=facts.ctime,
+        inode=inode,
         link_target=special.link if stat.S_ISLNK(facts.mode) else None,
         link_group=b"%d.%d" % (node.level, node.number) if isinstance(node, File) and node.linked else None,
         device=special.device,

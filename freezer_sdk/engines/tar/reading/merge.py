@@ -9,7 +9,7 @@ from freezer_sdk.engines.chains.codec import LevelStream
 from freezer_sdk.engines.tar.reading import dumpdir
 from freezer_sdk.engines.tar.reading.headers import Member
 from freezer_sdk.engines.tar.reading.members import MemberStream
-from freezer_sdk.engines.tar.reading.renames import rename
+from freezer_sdk.engines.tar.reading.renames import Listed, Renaming
 from freezer_sdk.engines.tar.reading.tree import BadPath, Directory, File, Lost, Tree
 from freezer_sdk.errors import IntegrityError
 from freezer_sdk.files.posix import Owners
@@ -33,6 +33,7 @@ class Merge:
         self._owners = owners
         self._doubtful = False  # a level below the one that is read is damaged or missing
         self._members = 0
+        self._waiting: list[Listed] = []  # directories of the level, while some were renamed
 
     def run(self) -> None:
         """Reads all levels.
@@ -69,40 +70,63 @@ class Merge:
     def _read(self, number: int, level: LevelStream) -> None:
         with level.open() as reader:
             stream = MemberStream(reader, self._owners)
-            for member in stream:
-                self._members += 1
-                try:
-                    stream.pass_over()
-                except IntegrityError:
-                    if stat.S_ISREG(member.mode) and not member.hard:
-                        self._take(member, number, lost=True)
-                    raise
-                self._take(member, number)
+            try:
+                for member in stream:
+                    self._members += 1
+                    try:
+                        stream.pass_over()
+                    except IntegrityError:
+                        if stat.S_ISREG(member.mode) and not member.hard:
+                            self._take(member, number, lost=True)
+                        raise
+                    self._take(member, number)
+            finally:
+                self._take_waiting(number)
 
     def _take(self, member: Member, number: int, *, lost: bool = False) -> None:
         for warning in member.warnings:
             self._tell(_text(member.name), "attributes", warning, fatal=False)
+        if stat.S_ISDIR(member.mode):
+            listed = Listed(member, self._listing(member))
+            if self._waiting or (listed.listing and listed.listing.renames):
+                self._waiting.append(listed)  # all directories of the level tell which of them were renamed
+            else:
+                self._take_directory(listed)
+            return
+        self._take_waiting(number)
         try:
-            if stat.S_ISDIR(member.mode):
-                self._take_directory(member)
-            elif member.hard:
+            if member.hard:
                 self.tree.link(member)
             else:
                 self.tree.file(member, number, lost=lost)
         except BadPath as error:
             self._tell(_text(member.name), "unsafe_path", f"not restored: {error}")
 
-    def _take_directory(self, member: Member) -> None:
-        listing: dumpdir.Dumpdir | None = None
-        if member.listing:
-            try:
-                listing = dumpdir.parse(member.listing)
-            except dumpdir.BadDumpdir as error:
-                message = f"{error}, at byte {member.position} of the tar stream; what it did not hold any more is kept"
-                self._tell(_text(member.name), "damaged", message)
-        if listing is not None and listing.renames:
-            rename(self.tree.root, listing.renames)
-        self.tree.directory(member, listing, doubtful=self._doubtful)
+    def _take_waiting(self, number: int) -> None:
+        """Takes the directories of a level in which some were renamed."""
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        since = self._levels[number - 1].id.time * 10**9 if number else 0
+        Renaming(self.tree.root, waiting, since=since).apply()
+        for listed in waiting:
+            self._take_directory(listed, renamed=True)
+
+    def _take_directory(self, listed: Listed, *, renamed: bool = False) -> None:
+        try:
+            self.tree.directory(listed.member, listed.listing, doubtful=self._doubtful or renamed)
+        except BadPath as error:
+            self._tell(_text(listed.member.name), "unsafe_path", f"not restored: {error}")
+
+    def _listing(self, member: Member) -> dumpdir.Dumpdir | None:
+        if not member.listing:
+            return None
+        try:
+            return dumpdir.parse(member.listing)
+        except dumpdir.BadDumpdir as error:
+            message = f"{error}, at byte {member.position} of the tar stream; what it did not hold any more is kept"
+            self._tell(_text(member.name), "damaged", message)
+            return None
 
     # -- telling -------------------------------------------------------------------------------------------
 
@@ -113,8 +137,7 @@ class Merge:
         """Tells what the final tree lacks."""
         for path, node in self.tree.walk():
             if isinstance(node, Directory):
-                for name in sorted(node.missing):
-                    self._tell_missing(_text(name if path == b"." else path + b"/" + name))
+                self._tell_missing(path, node)
             elif isinstance(node, Lost) or node.lost:
                 level = self._levels[node.level].id
                 self._tell(_text(path), "damaged", f"lost: it is in what cannot be read of level {level.level}")
@@ -123,12 +146,17 @@ class Merge:
                 message = f"a later backup could not read it; this is how it was at level {level.level}"
                 self._tell(_text(path), "stale", message)
 
-    def _tell_missing(self, path: str) -> None:
-        if self._doubtful:
-            self._tell(path, "damaged", "lost, if it was not left out: what may have had it cannot be read")
-        else:
+    def _tell_missing(self, path: bytes, node: Directory) -> None:
+        prefix = b"" if path == b"." else path + b"/"
+        for name in sorted(node.missing):
             message = "listed, but not stored: a socket, or it could not be read when the backup was made"
-            self._tell(path, "missing", message, fatal=False)
+            self._tell(_text(prefix + name), "missing", message, fatal=False)
+        for name in sorted(node.lacking):
+            message = "lost, if it was not left out on purpose: it is listed as unchanged, and no level has it"
+            self._tell(_text(prefix + name), "lost", message)
+        if node.stale:
+            message = "a later backup could not read this directory; what it holds is as it was before"
+            self._tell(_text(path), "stale", message, fatal=False)
 
 
 def _text(path: bytes) -> str:

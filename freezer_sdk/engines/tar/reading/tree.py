@@ -12,6 +12,7 @@ from freezer_sdk.engines.tar.reading.headers import Member, Owner
 from freezer_sdk.files.extras import pack_extents
 
 DEEPEST = 2048
+_NO_NAMES: frozenset[bytes] = frozenset()
 _FACTS = struct.Struct("<IQqq")
 
 
@@ -74,10 +75,13 @@ class Directory:
     Attributes:
         owner: ``None``: it only leads to what it holds, nothing is recorded of it.
         expected: names that its listing has as stored in the level that is being read, and that did not come yet.
-        missing: names that its listing has, and of which nothing ever came.
+        missing: names that were to come in a level that was read to its end, and did not.
+        absent: names listed as unchanged that no level below has; most were left out on purpose.
+        lacking: those of them that may be lost.
+        stale: a later level lists it as unchanged, as it does when it cannot be read.
     """
 
-    __slots__ = ("children", "expected", "missing", "owner", "packed", "special")
+    __slots__ = ("absent", "children", "expected", "lacking", "missing", "owner", "packed", "special", "stale")
 
     def __init__(self) -> None:
         self.children: dict[bytes, Node] = {}
@@ -85,7 +89,8 @@ class Directory:
         self.owner: Owner | None = None
         self.special: Special | None = None
         self.expected: set[bytes] = set()
-        self.missing: frozenset[bytes] = frozenset()
+        self.missing = self.absent = self.lacking = _NO_NAMES
+        self.stale = False
 
     @property
     def facts(self) -> Facts:
@@ -94,6 +99,7 @@ class Directory:
 
     def record(self, member: Member) -> None:
         """Takes what a member says of it."""
+        self.stale = False
         self.packed = _FACTS.pack(member.mode, 0, member.mtime, member.ctime)
         self.owner = member.owner
         self.special = _special(member)
@@ -146,7 +152,7 @@ class Tree:
 
         Args:
             listing: what it held; ``None``: it is not known, and everything stays.
-            doubtful: something is missing of the levels below, so that what should be there may not be.
+            doubtful: what should be there may not be, since a level below is damaged or directories were renamed.
 
         Raises:
             BadPath.
@@ -170,9 +176,15 @@ class Tree:
         for name in [name for name, child in children.items() if not _stays(child, names.get(name))]:
             del children[name]
         node.expected = {name for name, code in names.items() if code != UNCHANGED}
-        node.missing = frozenset()
-        if doubtful:
-            node.missing = frozenset(name for name in names if name not in children and name not in node.expected)
+        unchanged = [name for name, code in names.items() if code == UNCHANGED]
+        absent = frozenset(name for name in unchanged if name not in children) or _NO_NAMES
+        node.missing = node.missing & absent or _NO_NAMES
+        node.lacking = (absent - node.absent - node.missing if doubtful else node.lacking & absent) or _NO_NAMES
+        node.absent = absent
+        for name in unchanged:
+            child = children.get(name)
+            if isinstance(child, Directory):
+                child.stale = True
         self._listed.append(node)
 
     def file(self, member: Member, level: int, *, lost: bool = False) -> None:
