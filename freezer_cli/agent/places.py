@@ -31,6 +31,7 @@ class Opener:
         self._settings, self._environ = settings, environ
         self._limits = Limits(upload=settings.upload_limit, download=settings.download_limit)
         self.engine = _ENGINES.get(settings.engine, settings.engine)
+        self._declared = {option.name for option in PluginRegistry().load(ENGINE, self.engine).options}
 
     def target(self, place: Place, *, create: bool = False) -> Target:
         """How one storage is opened.
@@ -68,7 +69,7 @@ class Opener:
     @property
     def excludes(self) -> bool:
         """The engine itself knows the patterns of ``--exclude``; else the mode has to do with them."""
-        return any(option.name == "tar_exclude" for option in PluginRegistry().load(ENGINE, self.engine).options)
+        return "tar_exclude" in self._declared
 
     @property
     def _password(self) -> str | None:
@@ -77,7 +78,6 @@ class Opener:
 
     def _engine_options(self) -> dict[str, Any]:
         settings = self._settings
-        declared = {option.name: option for option in PluginRegistry().load(ENGINE, self.engine).options}
         wanted = {
             "strategy": settings.levels.strategy,
             "max_level": settings.levels.max_level,
@@ -88,9 +88,7 @@ class Opener:
             "tar_exclude": settings.exclude,
             "block_size": settings.block_size,
         }
-        if settings.compression == "gzip" and "zlib" in declared["compression"].choices:
-            wanted["compression"] = "zlib"
-        return {name: value for name, value in wanted.items() if value is not None and name in declared}
+        return {name: value for name, value in wanted.items() if value is not None and name in self._declared}
 
 
 def other_containers(place: Place) -> tuple[Place, ...]:
@@ -135,13 +133,14 @@ def _swift(place: Place, _segment_size: int, environ: Mapping[str, str]) -> tupl
 
 def _ssh(place: Place, _segment_size: int, _environ: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     values = place.values
+    key = values["ssh_key"]
     path = place.container if place.container.startswith("/") else f"/~/{place.container}"
     url = f"ssh://{_host(place, 'ssh_host')}{quote(path)}"
     return url, {
         "port": values["ssh_port"],
         "user": values["ssh_username"],
         "password": values["ssh_password"],
-        "identity_file": None if values["ssh_password"] else values["ssh_key"],
+        "identity_file": os.path.expanduser(key) if key and not values["ssh_password"] else None,
     }
 
 

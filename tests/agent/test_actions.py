@@ -363,3 +363,27 @@ def test_one_of_several_storages_fails_and_the_others_are_intact(agent: Agent, t
 def test_a_storage_inside_the_source_is_told_of(store: Store) -> None:
     shown = store.agent("-F", store.source, "--storage", "local", "-C", store.source / "backups", "-N", "b")
     assert "lies inside" in shown.err
+
+
+@pytest.mark.parametrize("engine", ["rsync", "rsyncv2"])
+def test_engines_of_changed_blocks(store: Store, tmp_path: Path, engine: str) -> None:
+    options = ("--engine", engine, "--max-level", "2", "--rsync-block-size", "512", "--exclude", "*.log")
+    data = bytearray(os.urandom(300_000))
+    (store.source / "data").write_bytes(data)
+    first = store.backup(*options)
+    data[1000:1010] = b"0123456789"
+    (store.source / "data").write_bytes(data)
+    second = store.backup(*options, "--compression", "bzip2")
+    assert (first["curr_backup_level"], second["curr_backup_level"], second["engine_name"]) == (0, 1, engine)
+    assert isinstance(second["added_bytes"], int)
+    assert second["added_bytes"] < 20_000
+    assert (store.folder / "metadata" / "rsync").is_dir()
+    store.restore(tmp_path / "out", "--engine", engine)
+    expected = contents(store.source)
+    del expected["sub/skip.log"]
+    assert contents(tmp_path / "out") == expected
+
+
+def test_blocks_are_not_compressed_by_xz(store: Store) -> None:
+    arguments = ("-F", store.source, *store.place, "--engine", "rsyncv2", "--compression", "xz")
+    assert "xz" in store.agent(*arguments, code=2).err

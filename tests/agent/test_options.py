@@ -260,7 +260,7 @@ ROWS = [
     ),
     Row("ssh_port", ("--ssh-port 2222",), ("ssh_port = 2222",), storage("ssh", "port", **SSH), 2222, None),
     text("ssh_username", read=storage("ssh", "user", **SSH)),
-    text("ssh_key", read=storage("ssh", "identity_file", **SSH), value="~/.ssh/id_rsa"),
+    text("ssh_key", read=storage("ssh", "identity_file", **SSH), value="/root/.ssh/id_rsa"),
     text("ssh_password", read=storage("ssh", "password", **SSH)),
     Row(
         "ftp_host",
@@ -486,6 +486,8 @@ def test_the_home_directory_is_meant_by_a_tilde(monkeypatch: pytest.MonkeyPatch)
     settings = settings_of("-F ~/data --restore-abs-path ~/out --storage local -C ~/store --log-file ~/x.log")
     assert (settings.path, settings.target, settings.logging.file) == ("/home/u/data", "/home/u/out", "/home/u/x.log")
     assert storage_of(settings.places[0], 1, {})[0] == "local:/home/u/store"
+    place = settings_of("--storage ssh --ssh-host h --ssh-key ~/.ssh/id_rsa").places[0]
+    assert storage_of(place, 1, {})[1]["identity_file"] == "/home/u/.ssh/id_rsa"
 
 
 def test_a_date_without_an_offset_is_local(monkeypatch: pytest.MonkeyPatch) -> None:
