@@ -93,8 +93,10 @@ class Listing:
             with ThreadPoolExecutor(threads, thread_name_prefix="freezer-records") as pool:
                 known.update(zip(new, pool.map(self._record, new), strict=True))
         found = {level: known[level] for level in levels}
-        with self._lock:
-            self._records = dict(found)
+        with self._lock:  # what cannot be read now may be mended the next time
+            self._records = {
+                level: known for level, known in found.items() if known is None or isinstance(known, Record)
+            }
         return found
 
     def _record(self, level: LevelId) -> Record | str | WrongPassword | None:

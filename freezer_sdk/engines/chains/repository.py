@@ -221,7 +221,7 @@ class ChainRepository:
         Raises:
             StorageError, WrongPassword, BackupNotFound, Cancelled.
         """
-        return Verification(self._store, self._listing, context).run(backups, read_data=read_data)
+        return Verification(self._store, context).run(backups, read_data=read_data)
 
     def forget(self, backups: Iterable[str]) -> None:
         """Deletes levels, those first that need others.

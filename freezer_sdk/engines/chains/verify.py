@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from freezer_sdk.engines.base import Context
@@ -25,8 +26,9 @@ _EVENT_EVERY: Final = 0.1  # seconds
 class Verification:
     """One verification of a store, or of some of its backups."""
 
-    def __init__(self, store: Store, listing: Listing, context: Context) -> None:
-        self._store, self._listing, self._context = store, listing, context
+    def __init__(self, store: Store, context: Context) -> None:
+        self._store, self._context = store, context
+        self._listing = Listing(store)  # a new one: what was read before is to be looked at again
         self._findings = Findings(self._tell)
         self._objects = self._bytes = 0
         self._read: set[LevelId] = set()
@@ -125,10 +127,15 @@ class Verification:
     # -- streams -------------------------------------------------------------------------------------------
 
     def _decode(self, chosen: Sequence[Listed]) -> None:
-        """Each stream once; where that finds damage, every backup that may be affected is looked at by itself."""
+        """Each stream once; where that finds damage, every backup that may be affected is looked at by itself.
+
+        So is one without hashes whose files lie in several levels: each may be put together wrongly by itself.
+        """
         damaged: set[LevelId] = set()
+        layered = self._store.codec.layered
         for listed in sorted(chosen, key=lambda each: len(each.levels), reverse=True):
-            if self._read.issuperset(listed.levels) and damaged.isdisjoint(listed.levels):
+            alone = layered and listed.record is None
+            if not alone and self._read.issuperset(listed.levels) and damaged.isdisjoint(listed.levels):
                 continue
             if not self._whole(listed):
                 damaged.update(listed.levels)
@@ -142,8 +149,9 @@ class Verification:
             self._files(opened, found)
         except (IntegrityError, UnsupportedFormat) as error:
             found.add(Problem(path=listed.level.data, kind="damaged", message=error.message))
+        told = {problem.path for problem in found.problems}
         for level in opened.levels if opened else ():
-            if not level.ended and level.id not in self._read:
+            if not level.ended and level.id not in self._read and level.id.data not in told:
                 try:
                     level.drain()
                 except (IntegrityError, UnsupportedFormat) as error:
@@ -152,10 +160,11 @@ class Verification:
             if each not in self._read:
                 self._read.add(each)
                 self._bytes += self._stored_size(each)
+        streams = {each.data for each in listed.levels}
         for problem in found.problems:
-            if problem.fatal and problem.kind != "missing":
+            if (problem.fatal or problem.path in streams) and problem.kind != "missing":
                 path = f"{listed.backup.id[:8]}:{problem.path}"
-                self._findings.add(Problem(path=path, kind=problem.kind, message=problem.message))
+                self._findings.add(replace(problem, path=path))
         return not any(problem.fatal for problem in found.problems)
 
     def _files(self, opened: Opened, found: Findings) -> None:
