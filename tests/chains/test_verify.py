@@ -178,9 +178,7 @@ def test_a_size_is_compared_without_reading(freezer: Freezer, part: str) -> None
 def test_a_damaged_record_does_not_stop_a_restore(freezer: Freezer, tmp_path: Path) -> None:
     storage = storage_of(freezer)
     name = next(item.name for item in storage.list() if "/2_" in item.name and item.name.endswith("/record"))
-    data = bytearray(storage.get(name))
-    data[len(data) // 2] ^= 1
-    storage.put(name, [bytes(data)])
+    storage.put(name, [storage.get(name)[:-5]])
     (damaged,) = (each for each in freezer.backups() if each.status is Status.DAMAGED)
     assert damaged.level == 2
     freezer.restore(damaged.id, tmp_path / "out")
