@@ -9,7 +9,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,13 +87,14 @@ class Agent:
         self,
         *arguments: str | Path,
         program: str = "freezer-agent",
+        before: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         code: int = 0,
     ) -> Result:
-        """As calling, in a process of its own."""
+        """As calling, in a process of its own; ``before``: what starts the program."""
         done = subprocess.run(
-            [BIN / program, *arguments],
+            [*before, BIN / program, *arguments],
             env=self.environment(env),
             cwd=cwd or self.home,
             stdin=subprocess.DEVNULL,
