@@ -224,7 +224,7 @@ class Opener:
         """
         if self._aead is None:
             raise IntegrityError(f"an encrypted stream is cut short within its header: {len(self._kept)} bytes")
-        if self._number and len(self._kept) <= TAG_SIZE:
+        if len(self._kept) < TAG_SIZE + min(self._number, 1):  # only the first chunk may be empty
             raise IntegrityError(f"an encrypted stream is cut short in its chunk {self._number}")
         try:
             return bytes(self._aead.open(_nonce(self._number, last=True), self._kept))
