@@ -615,6 +615,70 @@ class Freezer:
                 operation=lambda: self._operation("copy", events, token),
             )
 
+    def import_backups(
+        self,
+        source: Freezer,
+        backups: str | Sequence[str] = (),
+        *,
+        name: str | None = None,
+        host: str | None = None,
+        before: datetime | None = None,
+        after: datetime | None = None,
+        dry_run: bool = False,
+        verify: bool = True,
+        staging: str | PathLike[str] | None = None,
+        events: EventHandler | None = None,
+        cancel: CancelToken | None = None,
+    ) -> list[CopyResult]:
+        """Turns backups of another engine into backups here: every level into a backup that needs no other.
+
+        They keep ids, times, hosts, names and owners; what is lost in the source is recorded, and makes them partial.
+        What is here already is not written again, and what was forgotten here stays so, so that a run that was
+        interrupted can simply be repeated.
+
+        Args:
+            source: a repository of an engine with levels.
+            backups: one or several ids in it; none: all that fit.
+            name, host, before, after: as for :meth:`copy`.
+            dry_run: only tell what would be imported.
+            verify: read back what was imported, and compare it with the source.
+            staging: a folder for contents that the source gives before their time; by default where temporary files
+                go. They lie there in clear, readable for nobody else, and are removed.
+            events: as for the class, which is not called then; one start and one finish for each backup.
+            cancel: ends the run; what was imported whole before stays.
+
+        Returns:
+            What became of each backup: by host and name, the oldest first. One that failed has its error.
+
+        Raises:
+            BackupNotFound, AmbiguousError, ConfigurationError, PluginError, AccessDenied, StorageError, Cancelled.
+        """
+        from freezer_sdk.importing.run import Importer
+
+        target, origin = self._opened(), source._opened()
+        if not source.capabilities.whole:
+            title = source._place.engine.name
+            raise ConfigurationError(f"backups of the engine {title!r} are not imported", hint="copy them")
+        wanted = BackupFilter(name=name, host=host, before=before, after=after)
+        everything, ids = source._all(), listed(backups)
+        chosen = [each for each in everything if wanted(each)]
+        if ids:
+            chosen = list({each.id: each for each in (source._choose(everything, one, wanted) for one in ids)}.values())
+        token = cancel or CancelToken()
+        importer = Importer(
+            source=origin,
+            target=target,
+            location=source.location,
+            present={each.id for each in self._all()},
+            forgotten={each.backup.id for each in self.retention.forgotten()} if self.capabilities.undelete else (),
+            verify=verify,
+            staging=None if staging is None else os.fspath(staging),
+            boundary=self._boundary.joined(source._boundary),
+            operation=lambda: self._operation("import", events, token),
+        )
+        with self._place.watching(token), source._place.watching(token):
+            return importer.run(chosen, dry_run=dry_run)
+
     def verify(
         self,
         backup: str | Sequence[str] = (),

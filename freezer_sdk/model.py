@@ -412,6 +412,7 @@ class BackupOptions:
     Attributes:
         id, time: what the backup is to be known by, for one that is stored in several repositories; by default a new id
             (32 hexadecimal digits), and the moment when the engine begins.
+        first_seen: of a backup that was made elsewhere before: when the storage there got it.
     """
 
     name: str
@@ -426,6 +427,7 @@ class BackupOptions:
     username: str = ""
     machine_id: str = ""
     mode: str = "fs"
+    first_seen: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

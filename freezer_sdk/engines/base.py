@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from freezer_sdk.contract import Plugin
 from freezer_sdk.key_model import (
@@ -24,6 +24,7 @@ from freezer_sdk.model import (
     JSON,
     Backup,
     BackupOptions,
+    Buffer,
     CopyResult,
     Entry,
     EventHandler,
@@ -61,6 +62,7 @@ class EngineCapabilities:
         retention: :meth:`Repository.retention`.
         prune: :meth:`Repository.maintenance`.
         undelete: what was forgotten can come back until maintenance; else forgetting deletes at once.
+        whole: :meth:`Repository.whole`.
     """
 
     levels: bool = False
@@ -70,6 +72,51 @@ class EngineCapabilities:
     copies: bool = False
     retention: bool = False
     undelete: bool = False
+    whole: bool = False
+
+
+class Piece(NamedTuple):
+    """A part of a regular file's content.
+
+    Attributes:
+        path: of its entry.
+        offset: in the file.
+        data: valid until the next piece is asked for; empty where an empty file ends.
+        last: whether the file is whole now. A file that never gets its last piece is lost.
+    """
+
+    path: bytes
+    offset: int
+    data: Buffer
+    last: bool
+
+
+class WholeBackup(Protocol):
+    """A backup that is read once, from one end to the other, in the order in which that is cheapest."""
+
+    def entries(self) -> Iterator[Entry]:
+        """The tree, parents first, with recorded absolute paths; may be asked for more than once.
+
+        Of files with the same path in two backups of the repository the content is the same where ``inode`` is, unless
+        it is 0.
+
+        Raises:
+            WrongPassword, StorageError.
+            IntegrityError: nothing at all can be read.
+        """
+
+    def pieces(self, wanted: Callable[[bytes], bool]) -> Iterator[Piece]:
+        """Contents of regular files, in any order, with those of other files between them.
+
+        A later piece replaces what it overlaps; what no piece fills is zero. Of the names of one file (``link_group``)
+        it comes under one that is wanted.
+
+        Args:
+            wanted: called with the path of an entry, once at least for each; quick.
+
+        Raises:
+            WrongPassword, IntegrityError, StorageError.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -350,6 +397,18 @@ class Repository(Protocol):
 
         Raises:
             RestoreError, BackupNotFound, StorageError, Cancelled. Damage to single items is in the result.
+        """
+
+    def whole(self, backup: str, context: Context, *, problem: Callable[[Problem], None]) -> WholeBackup:
+        """One backup, to be read as a whole. Only called with the capability ``whole``.
+
+        Args:
+            backup: full id.
+            problem: told of what is damaged or lost, while the rest is given.
+
+        Raises:
+            BackupNotFound, WrongPassword, UnsupportedFormat, StorageError.
+            IntegrityError: nothing at all can be read.
         """
 
     def copy(self, source: Repository, backup: str, context: Context, *, dry_run: bool = False) -> CopyResult:

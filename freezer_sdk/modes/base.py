@@ -140,6 +140,14 @@ class TreeRules:
     follow: str = "none"
 
 
+@dataclass(frozen=True, kw_only=True)
+class OwnerNames:
+    """Names of users and groups, by their numbers."""
+
+    users: Mapping[int, str]
+    groups: Mapping[int, str]
+
+
 class Tree(ABC):
     """A source of kind tree: directories with entries.
 
@@ -150,6 +158,11 @@ class Tree(ABC):
 
     roots: tuple[bytes, ...]
     mount_points: Sequence[bytes]  # not descended into; complete when the walk has ended
+
+    @property
+    def owners(self) -> OwnerNames | None:
+        """Names of the owners that occur, complete when the walk has ended; ``None``: this machine knows them."""
+        return None
 
     @property
     def rules(self) -> TreeRules | None:

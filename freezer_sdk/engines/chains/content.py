@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from freezer_sdk.model import Buffer, Entry
+from freezer_sdk.engines.base import Piece
+from freezer_sdk.engines.chains.layout import LevelId
+from freezer_sdk.model import Entry
+
+__all__ = ["ROOT", "Content", "Piece", "stored_as"]
 
 ROOT = b"."
 """Path of the directory that was backed up; everything below it is ``a/b``, without ``./``."""
 
 
-class Piece(NamedTuple):
-    """A part of a regular file's content.
+def stored_as(level: LevelId, number: int) -> int:
+    """What tells one stored content of a file from a later one: the ``inode`` of its entry.
 
-    Attributes:
-        path: of its entry.
-        offset: in the file.
-        data: valid until the next piece is asked for; empty where an empty file ends.
-        last: whether the file is whole now. A file that never gets its last piece is lost.
+    Args:
+        level: that holds the content, or the last part of it.
+        number: tells it from others in the level.
     """
-
-    path: bytes
-    offset: int
-    data: Buffer
-    last: bool
+    return (level.time & 0xFFFFFFFF) << 32 | number & 0xFFFFFFFF
 
 
 class Content(Protocol):
@@ -40,7 +38,7 @@ class Content(Protocol):
         """The final tree, depth first, parents before what they hold; may be asked for more than once.
 
         Paths are relative to what was backed up: ``b"."`` is the directory itself, then ``b"a/b"``. Names of one file
-        have the same ``link_group``, and each the same facts.
+        have the same ``link_group``, and each the same facts. The ``inode`` of a file is what :func:`stored_as` says.
 
         Raises:
             WrongPassword, StorageError.

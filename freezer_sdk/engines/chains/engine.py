@@ -48,7 +48,7 @@ class ChainEngine(Engine):
     @property
     def capabilities(self) -> EngineCapabilities:
         """Levels, and retention that knows of them."""
-        return EngineCapabilities(levels=True, retention=True)
+        return EngineCapabilities(levels=True, retention=True, whole=True)
 
     def probe(self, storage: Storage) -> bool:
         """Whether there is a store that this program made for this engine, or one with levels of it.

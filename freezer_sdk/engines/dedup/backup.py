@@ -174,11 +174,12 @@ class BackupRun:
         return Commit(
             backup=backup,
             root=root,
-            owners=_owners(scan, parent),
+            owners=_owners(scan, parent, trees),
             generation=session.generation,
             lease=session.lease,
             indexes=tuple(writer.indexes),
             scan_start_ns=start_ns,
+            seen=options.first_seen,
         )
 
     def _ran_today(self, start: datetime, catalog: Catalog) -> bool:
@@ -302,9 +303,13 @@ def _paths(trees: list[Tree], streams: list[Stream]) -> tuple[str, ...]:
     return (*paths, *("/" + stream.name.lstrip("/") for stream in streams))
 
 
-def _owners(scan: TreeScan, parent: Commit | None) -> Owners:
-    """Names of all owners that occur; of unchanged parts those that the parent knew."""
+def _owners(scan: TreeScan, parent: Commit | None, trees: list[Tree]) -> Owners:
+    """Names of all owners that occur: as the tree knows them, or this machine; of unchanged parts as the parent did."""
     before = Owners({}, {}) if parent is None else parent.owners
+    for tree in trees:
+        if tree.owners is not None:
+            own = tree.owners
+            return Owners({**before.users, **own.users}, {**before.groups, **own.groups})
     names = posix.Owners()
     users = {number: name for number in before.users.keys() | scan.users if (name := names.user_name(number))}
     groups = {number: name for number in before.groups.keys() | scan.groups if (name := names.group_name(number))}

@@ -11,7 +11,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from freezer_sdk.engines.base import Context, Repository
+from freezer_sdk.engines.base import Context, Repository, WholeBackup
 from freezer_sdk.engines.dedup import features, protocol
 from freezer_sdk.engines.dedup.backup import BackupRun
 from freezer_sdk.engines.dedup.catalog import Catalog, Listed
@@ -33,7 +33,7 @@ from freezer_sdk.engines.dedup.several import SeveralReader, restore_from_severa
 from freezer_sdk.engines.dedup.tree import Node, TreeReader, entry_of
 from freezer_sdk.engines.dedup.upkeep.service import DedupMaintenance
 from freezer_sdk.engines.dedup.verify import Verification
-from freezer_sdk.errors import AccessDenied, BackupNotFound, ConfigurationError, RestoreError
+from freezer_sdk.errors import AccessDenied, BackupNotFound, CapabilityMissing, ConfigurationError, RestoreError
 from freezer_sdk.model import (
     Backup,
     BackupOptions,
@@ -48,7 +48,7 @@ from freezer_sdk.model import (
     Status,
     VerifyResult,
 )
-from freezer_sdk.modes.base import Protected
+from freezer_sdk.modes.base import ProblemHandler, Protected
 from freezer_sdk.storages.base import Reader
 
 
@@ -228,6 +228,14 @@ class DedupRepository:
         """This repository, then others of this engine."""
         places = [self, *(each for each in others if isinstance(each, DedupRepository) and each is not self)]
         return [Standby(each._handle, partial(each._catalog.find, backup)) for each in places]
+
+    def whole(self, backup: str, context: Context, *, problem: ProblemHandler) -> WholeBackup:
+        """Backups of this engine are copied, which keeps more of them.
+
+        Raises:
+            CapabilityMissing.
+        """
+        raise CapabilityMissing("backups of the engine dedup are copied, not imported")
 
     def copy(self, source: Repository, backup: str, context: Context, *, dry_run: bool = False) -> CopyResult:
         """Replicates a backup of another repository here, with all that is recorded about it, its id included.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 from freezer_sdk.engines.chains.codec import LevelStream
-from freezer_sdk.engines.chains.content import Piece
+from freezer_sdk.engines.chains.content import Piece, stored_as
 from freezer_sdk.engines.rsync.items import Damaged, Item, block_count
 from freezer_sdk.engines.rsync.levels import Level, opened
 from freezer_sdk.engines.rsync.merge import Merged, Node, merge
@@ -52,12 +52,19 @@ class RsyncContent:
                 size=item.size,
                 mtime_ns=item.mtime_ns,
                 ctime_ns=item.ctime_ns,
+                inode=self._stored_as(path, node),
                 link_target=item.target,
                 link_group=self._groups.get(path),
                 device=item.device,
                 xattrs=item.xattrs,
                 incomplete=node.lost,
             )
+
+    def _stored_as(self, path: bytes, node: Node) -> int:
+        """0 where no level recorded it."""
+        if not node.item.is_file or node.level < 0:
+            return 0
+        return stored_as(self._levels[node.level].id, zlib.crc32(self._groups.get(path, path)))
 
     def _number(self, recorded: int | None, name: str | None, find: Callable[[str], int | None], kind: str) -> int:
         """The original's version 2 records names only."""

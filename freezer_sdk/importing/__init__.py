@@ -1,0 +1,1 @@
+"""Backups of another engine turned into backups of this one."""
