@@ -62,9 +62,18 @@ _WHAT = (
         metavar="FILE",
         help="INI file with options of these names, and [storage:NAME] sections for several storages",
     ),
-    Option(name="config-file", group=_MAIN, metavar="FILE", help="another such file, for what --config does not say"),
     Option(
-        name="config-dir", group=_MAIN, metavar="DIR", help="directory of such files (*.conf), for what is still open"
+        name="config-file",
+        group=_MAIN,
+        metavar="FILE",
+        help="file whose section [DEFAULT] says what --config does not; else freezer.conf and freezer-agent.conf, each "
+        "in ~/.freezer, ~, /etc/freezer or /etc",
+    ),
+    Option(
+        name="config-dir",
+        group=_MAIN,
+        metavar="DIR",
+        help="directory of such files (*.conf); they win over --config-file",
     ),
     Option(
         name="dry-run", group=_MAIN, kind=Kind.FLAG, default=False, help="write and remove nothing; say what would be"

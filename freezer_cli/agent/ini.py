@@ -6,7 +6,7 @@ import configparser
 import logging
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from freezer_sdk.errors import ConfigurationError
 
 LOG = logging.getLogger("freezer")
 _STORAGE = "storage:"
+_OSLO = "DEFAULT"
+"""The section of the files that the original's configuration library reads; others are for other programs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class IniFile:
 
 
 def read_directory(path: str) -> IniFile:
-    """All ``*.conf`` of a directory in the order of their names; later ones win.
+    """Section ``[DEFAULT]`` of all ``*.conf`` of a directory in the order of their names; later ones win.
 
     Raises:
         ConfigurationError: it cannot be read, or a file makes no sense.
@@ -44,12 +46,22 @@ def read_directory(path: str) -> IniFile:
     except OSError as error:
         raise ConfigurationError(f"the directory {path} cannot be read: {error.strerror}") from None
     values: dict[str, Any] = {}
-    storages: dict[str, Mapping[str, Any]] = {}
     for name in names:
-        found = read_ini(str(name))
-        values |= found.values
-        storages |= found.storages
-    return IniFile(values=values, storages=storages)
+        values |= read_default(str(name)).values
+    return IniFile(values=values)
+
+
+def read_default(path: str) -> IniFile:
+    """Section ``[DEFAULT]`` of a file, where other programs may have sections, too.
+
+    Raises:
+        ConfigurationError: it cannot be read, is no INI file, or a value does not fit its option.
+    """
+    parser, exposed = _parse(path)
+    values = _section(parser, _OSLO, path, []) if parser.has_section(_OSLO) else {}
+    if exposed:
+        _warn_if_exposed(path, [values])
+    return IniFile(values=values)
 
 
 def read_ini(path: str) -> IniFile:
@@ -58,6 +70,25 @@ def read_ini(path: str) -> IniFile:
     Raises:
         ConfigurationError: it cannot be read, is no INI file, or a value does not fit its option.
     """
+    parser, exposed = _parse(path)
+    values: dict[str, Any] = {}
+    storages: dict[str, Mapping[str, Any]] = {}
+    unknown: list[str] = []
+    for section in parser.sections():
+        found = _section(parser, section, path, unknown)
+        if section.startswith(_STORAGE):
+            storages[section.removeprefix(_STORAGE).strip()] = found
+        else:
+            values |= found
+    if unknown:
+        LOG.warning("%s: unknown options have no effect: %s", path, ", ".join(dict.fromkeys(unknown)))
+    if exposed:
+        _warn_if_exposed(path, [values, *storages.values()])
+    return IniFile(values=values, storages=storages)
+
+
+def _parse(path: str) -> tuple[configparser.ConfigParser, bool]:
+    """The sections of a file, and whether others than its owner can read it."""
     parser = configparser.ConfigParser(default_section="")
     file = Path(path).expanduser()
     try:
@@ -70,20 +101,7 @@ def read_ini(path: str) -> IniFile:
         raise ConfigurationError(f"the configuration file {path} is not UTF-8 text") from None
     except configparser.Error as error:
         raise ConfigurationError(f"the configuration file {path} is no INI file: {_reason(error)}") from None
-    values: dict[str, Any] = {}
-    storages: dict[str, Mapping[str, Any]] = {}
-    unknown: list[str] = []
-    for section in parser.sections():
-        found = _section(parser, section, path, unknown)
-        if section.startswith(_STORAGE):
-            storages[section.removeprefix(_STORAGE).strip()] = found
-        else:
-            values |= found
-    if unknown:
-        LOG.warning("%s: unknown options have no effect: %s", path, ", ".join(dict.fromkeys(unknown)))
-    if exposed and any(_holds_secret(each) for each in (values, *storages.values())):
-        LOG.warning("%s holds secrets and others can read it: chmod 600 %s", path, path)
-    return IniFile(values=values, storages=storages)
+    return parser, exposed
 
 
 def _section(parser: configparser.ConfigParser, section: str, path: str, unknown: list[str]) -> dict[str, Any]:
@@ -110,8 +128,9 @@ def _text(parser: configparser.ConfigParser, section: str, name: str) -> str:
         return parser.get(section, name, raw=True)  # 80%FREE, or a password
 
 
-def _holds_secret(values: Mapping[str, Any]) -> bool:
-    return any(INI_NAMES[key][0].secret and value for key, value in values.items())
+def _warn_if_exposed(path: str, sections: Sequence[Mapping[str, Any]]) -> None:
+    if any(INI_NAMES[key][0].secret and value for values in sections for key, value in values.items()):
+        LOG.warning("%s holds secrets and others can read it: chmod 600 %s", path, path)
 
 
 def _reason(error: configparser.Error) -> str:

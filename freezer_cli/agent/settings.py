@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from freezer_cli.agent.dates import Instant, parse_instant
 from freezer_cli.agent.declaration import BY_KEY, OPTIONS
-from freezer_cli.agent.ini import IniFile, read_directory, read_ini
+from freezer_cli.agent.ini import IniFile, read_default, read_directory, read_ini
 from freezer_sdk.errors import ConfigurationError
 
 _SYSTEM_LOGS = "/var/log/freezer-agent"
@@ -140,12 +140,22 @@ def load_settings(command_line: Mapping[str, Any]) -> Settings:
 
 def _files(command_line: Mapping[str, Any]) -> IniFile:
     """What the INI files say together; ``--config`` wins."""
-    found: list[IniFile] = []
-    for key, read in (("config_dir", read_directory), ("config_file", read_ini), ("config", read_ini)):
+    found = [read_default(path) for path in _usual_files()] if "config_file" not in command_line else []
+    for key, read in (("config_file", read_default), ("config_dir", read_directory), ("config", read_ini)):
         if command_line.get(key):
             found.append(read(command_line[key]))
-    storages = next((each.storages for each in reversed(found) if each.storages), {})
+    storages = found[-1].storages if found else {}
     return IniFile(values={key: value for each in found for key, value in each.values.items()}, storages=storages)
+
+
+def _usual_files() -> Iterator[str]:
+    """Where the original's configuration library looks when ``--config-file`` is not given."""
+    home = os.path.expanduser("~")
+    for name in ("freezer.conf", "freezer-agent.conf"):
+        places = (os.path.join(folder, name) for folder in (f"{home}/.freezer", home, "/etc/freezer", "/etc"))
+        first = next((place for place in places if os.path.isfile(place)), None)
+        if first is not None:
+            yield first
 
 
 def _places(command_line: Mapping[str, Any], file: IniFile, given: Mapping[str, Any]) -> tuple[Place, ...]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from agent.program import Agent
+from agent.program import BIN, Agent
 from agent.store import Store, contents
 
 
@@ -395,3 +396,45 @@ def test_engines_of_changed_blocks(store: Store, tmp_path: Path, engine: str) ->
 def test_blocks_are_not_compressed_by_xz(store: Store) -> None:
     arguments = ("-F", store.source, *store.place, "--engine", "rsyncv2", "--compression", "xz")
     assert "xz" in store.agent(*arguments, code=2).err
+
+
+def test_nothing_logs_in_when_nothing_needs_it(store: Store, tmp_path: Path) -> None:
+    store.agent.env |= {"OS_AUTH_URL": "http://127.0.0.1:1/v3", "OS_USERNAME": "u", "OS_PASSWORD": "p"}
+    store.backup()
+    store.restore(tmp_path / "out")
+
+
+def test_an_interrupted_run_leaves_nothing_visible(store: Store) -> None:
+    (store.source / "data").write_bytes(os.urandom(4 << 20))
+    slow = ("-F", store.source, *store.place, "--upload-limit", "20K")  # it would take minutes
+    with subprocess.Popen(
+        [BIN / "freezer-agent", *slow], env=store.agent.environment(), cwd=store.agent.home, stderr=subprocess.DEVNULL
+    ) as process:
+        while process.poll() is None and not any(path.is_file() for path in store.folder.rglob("*")):
+            time.sleep(0.01)
+        assert process.poll() is None
+        process.terminate()
+        assert process.wait(60) == 130
+    assert store.levels() == []
+    store.agent("--action", "restore", "--restore-abs-path", store.folder / "out", *store.place, code=1)
+    store.backup()
+    assert len(store.levels()) == 1
+
+
+def test_the_processes_that_are_started_see_no_password(store: Store, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    real = shutil.which("tar")
+    (programs / "tar").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >>{seen}\nenv >>{seen}\nexec {real} "$@"\n')
+    (programs / "tar").chmod(0o755)
+    password = tmp_path / "password"
+    password.write_text("hunter2\n")
+    password.chmod(0o600)
+    store.agent.env["PATH"] = f"{programs}:{os.environ['PATH']}"
+    arguments = ("-F", store.source, *store.place, "--encrypt-pass-file", password, "--ssh-password", "hunter3")
+    result = store.agent.process(*arguments, "--secret-key", "hunter4", "--debug")
+    log = (store.agent.home / ".freezer" / "freezer.log").read_text()
+    assert "--listed-incremental" in seen.read_text()
+    for text in (seen.read_text(), result.out, result.err, log):
+        assert "hunter" not in text

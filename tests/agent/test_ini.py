@@ -123,9 +123,24 @@ def test_oslo_files_give_what_is_still_open(tmp_path: Path) -> None:
     (folder / "2.conf").write_text("[DEFAULT]\nhostname = h2\n")
     (folder / "ignored.txt").write_text("not an INI file")
     file = tmp_path / "agent.conf"
-    file.write_text("[DEFAULT]\nbackup_name = n2\n")
+    file.write_text("[DEFAULT]\nbackup_name = n2\nproject_id = p\n[scheduler]\nquiet = True\nhostname = h3\n")
     settings = load(tmp_path, "[default]\nstorage = local\n", f"--config-dir {folder} --config-file {file}")
-    assert (settings.places[0].container, settings.hostname, settings.backup_name) == ("one", "h2", "n2")
+    assert (settings.places[0].container, settings.hostname, settings.backup_name) == ("one", "h2", "n1")
+    assert settings.values["project_id"] == "p"
+    assert not settings.logging.quiet
+
+
+def test_files_in_the_usual_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "freezer-agent.conf").write_text("[DEFAULT]\nstorage = local\nhostname = h1\n")
+    (tmp_path / ".freezer").mkdir()
+    (tmp_path / ".freezer" / "freezer.conf").write_text("[DEFAULT]\nstorage = ftp\ncontainer = /box\n")
+    (tmp_path / "freezer.conf").write_text("[DEFAULT]\ncontainer = /never\nunknown = x\n")
+    settings = load_settings({})
+    assert (settings.places[0].storage, settings.places[0].container, settings.hostname) == ("local", "/box", "h1")
+    empty = tmp_path / "empty.conf"
+    empty.touch()
+    assert load_settings({"config_file": str(empty)}).places[0].storage == "swift"
 
 
 def test_a_file_with_secrets_is_not_for_everybody(tmp_path: Path, warnings_of: Callable[[], list[str]]) -> None:
