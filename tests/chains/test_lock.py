@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from freezer_sdk.engines.chains.layout import locks_of
+from freezer_sdk.engines.chains.liveness import ProcessMark
 from freezer_sdk.engines.chains.lock import SeriesLock
 from freezer_sdk.errors import LeaseLost, RepositoryLocked, StorageUnavailable
 from freezer_sdk.storages.base import StorageWrapper
+from freezer_sdk.storages.local import LocalStorage
 from freezer_sdk.storages.memory import MemoryStorage
 from freezer_sdk.testing.faults import Fault, FaultyStorage, fail
 
@@ -152,3 +158,32 @@ def test_a_lost_answer_leaves_no_lock_behind() -> None:
     with pytest.raises(StorageUnavailable):
         SeriesLock(faulty, "tar", "h_n").__enter__()
     assert not locks(storage)
+
+
+def test_the_lock_of_a_killed_process_of_this_machine_is_taken_over_at_once(tmp_path: Path) -> None:
+    script = f"""
+        import signal
+        from freezer_sdk.engines.chains.lock import SeriesLock
+        from freezer_sdk.storages.local import LocalStorage
+        SeriesLock(LocalStorage(path={str(tmp_path)!r}), "tar", "h_n").__enter__()
+        print("held", flush=True)
+        signal.pause()
+    """
+    storage = LocalStorage(path=str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"held\n"
+        with pytest.raises(RepositoryLocked, match=f"process {child.pid} on "):
+            SeriesLock(storage, "tar", "h_n").__enter__()
+        child.kill()
+        child.wait()
+        with SeriesLock(storage, "tar", "h_n"):
+            assert len(list(storage.list(PREFIX))) == 1
+
+
+def test_a_process_of_another_machine_may_be_alive() -> None:
+    own = ProcessMark.own()
+    assert not own.dead
+    assert ProcessMark(machine=own.machine, process=own.process, started="1").dead
+    assert not ProcessMark(machine="another", process=own.process, started="1").dead
+    assert not ProcessMark(machine="", process=own.process, started="").dead

@@ -2,26 +2,27 @@
 
 Whoever wants it stores an object of its own, then lists those of the others; where there is another one, it takes its
 own back. So of two at once both may step back, and try again after a random time, but never do both go on; and no
-storage need have a conditional put. A lock that was not refreshed for its lifetime, by the storage's clock, is dead and
-is removed. The original's agent knows of no locks.
+storage need have a conditional put. A lock is dead, and is removed, when it was not refreshed for its lifetime by the
+storage's clock, or when the process that stored it ran on this machine and is gone. The original's agent knows of no
+locks.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import secrets
 import socket
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Self
 
 from freezer_sdk.engines.chains.layout import locks_of
+from freezer_sdk.engines.chains.liveness import ProcessMark
 from freezer_sdk.errors import LeaseLost, ObjectNotFound, RepositoryLocked, StorageError
 from freezer_sdk.storages.base import ObjectInfo, Storage
 from freezer_sdk.streams.cancel import CancelToken
@@ -43,7 +44,6 @@ class Holder:
         refreshed: by the storage's clock.
     """
 
-    name: str
     who: str
     held: bool
     refreshed: datetime
@@ -143,27 +143,34 @@ class SeriesLock:
             return found
         now, slack = self._storage.now(), self._storage.capabilities.clock_resolution
         for item in listed:
-            if now - item.modified > self._lifetime + slack:
+            holder = None
+            if now - item.modified <= self._lifetime + slack:
+                holder = self._read(item)
+            if holder is None:
                 self._storage.delete(item.name)
-            elif (holder := self._read(item)) is not None:
+            else:
                 found.append(holder)
         return found
 
     def _read(self, item: ObjectInfo) -> Holder | None:
+        """``None``: it is dead, or was given back meanwhile."""
         try:
             data = self._storage.get(item.name, length=_LIMIT)
         except ObjectNotFound:
-            return None  # given back meanwhile
+            return None
         document: Any = None
         with suppress(ValueError, RecursionError):
             document = json.loads(data)
         if not isinstance(document, dict):
             document = {}
-        who = f"process {document.get('process', '?')} on {document.get('host', '?')}"
-        return Holder(name=item.name, who=who, held=document.get("held") is not False, refreshed=item.modified)
+        mark = ProcessMark.of(document)
+        if mark is not None and mark.dead:
+            return None
+        who = "somebody" if mark is None else f"process {mark.process} on {document.get('host', 'an unknown host')}"
+        return Holder(who=who, held=document.get("held") is not False, refreshed=item.modified)
 
     def _put(self, *, held: bool) -> None:
-        document = {"version": 1, "held": held, "host": socket.gethostname(), "process": os.getpid()}
+        document = {"version": 1, "held": held, "host": socket.gethostname(), **asdict(ProcessMark.own())}
         self._storage.put(self._name, [json.dumps(document).encode()])
 
     def _keep(self) -> None:
