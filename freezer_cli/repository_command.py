@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from freezer_sdk import Freezer
 
 LOG = logging.getLogger("freezer")
-ENGINE_HELP = f"how backups are stored (default: as those that are there; in an empty storage {DEFAULT_ENGINE})"
 
 
 class RepositoryCommand(FreezerCommand):
@@ -33,7 +32,7 @@ class RepositoryCommand(FreezerCommand):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Adds the choice of the engine and its options."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("--engine", metavar="NAME", help=ENGINE_HELP)
+        parser.add_argument("--engine", metavar="NAME", help=self.engine_help())
         parser.add_argument(
             "--engine-option",
             metavar="NAME=VALUE",
@@ -48,6 +47,10 @@ class RepositoryCommand(FreezerCommand):
             options = PluginRegistry().load(ENGINE, name).options
             self._engine = PluginFlags(parser, options, title=f"options of the engine {name}", prefix="engine-")
         return parser
+
+    def engine_help(self) -> str:
+        """What the option --engine is for."""
+        return f"how backups are stored (default: as those that are there; in an empty storage {DEFAULT_ENGINE})"
 
     @staticmethod
     def early_setting(read: Callable[[], Any], default: str) -> str:
