@@ -152,9 +152,9 @@ class Survey:
                 return
             extras = ()
         self.state.files[path] = self._known(attributes)
-        # the original's reader follows a link when it takes it for changed
-        patches = known is not None and known.mode == attributes.mode and not stat.S_ISLNK(attributes.mode)
-        self._add(self._item(path, attributes, extras), patches=patches)
+        replaced = self._replaced(path, attributes, known)
+        item = self._item(path, attributes, extras)
+        self._add(item, patches=known is not None and known.mode == attributes.mode and not replaced)
 
     def _file(self, place: _Place, attributes: Attributes, known: Known | None, *, same: bool) -> None:
         directory, index, below, path = place
@@ -196,6 +196,7 @@ class Survey:
         else:
             counts.changed_files += 1
         self.state.files[path] = fresh
+        self._replaced(path, attributes, known)
         size = attributes.size
         stored = size if blocks is None else stored_size(blocks, size, self._block_size)
         item = self._item(path, attributes, extras)
@@ -241,6 +242,18 @@ class Survey:
         self._problem(Problem(path=os.fsdecode(path), kind=kind, message=error.strerror or str(error)))
 
     # -- what is recorded ----------------------------------------------------------------------------------
+
+    def _replaced(self, path: bytes, attributes: Attributes, known: Known | None) -> bool:
+        """Whether another entry has this name now: the original's reader must be told to remove what it has.
+
+        It never changes where a link leads, and it would set the mode of what a link leads to.
+        """
+        if known is None or (
+            stat.S_IFMT(known.mode) == stat.S_IFMT(attributes.mode) and not stat.S_ISLNK(attributes.mode)
+        ):
+            return False
+        self._add(Item(path=path), patches=False)
+        return True
 
     def _add(self, item: Item, *, patches: bool) -> None:
         self.items += pack_item(self._packing, item, patches=patches)
