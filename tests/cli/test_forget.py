@@ -214,3 +214,29 @@ def test_what_a_hold_needs(three: Cli) -> None:
     three.inside("backup", "hold", "ffffffff", "--reason", "x", code=1)
     assert three.inside("backup", "holds", "-f", "json").json == []
     assert three.inside("backup", "undelete").out == "nothing was forgotten that could come back\n"
+
+
+def test_levels_are_kept_with_what_they_need(cli: Cli, tmp_path: Path) -> None:
+    """The plan says why, the rest goes at once, and nothing comes back."""
+    source = tmp_path / "tree"
+    source.mkdir()
+    cli.env["FREEZER_STORAGE"] = f"local:{tmp_path / 'levels'}"
+    options = {"strategy": "incremental", "max_level": 1}
+    with Freezer(
+        cli.env["FREEZER_STORAGE"], create=True, engine="tar", engine_options=options, encryption=False
+    ) as freezer:
+        for number in range(4):
+            (source / "a.txt").write_text(f"{number}\n")
+            freezer.backup(source, name="etc", mode_options={"sync": False})
+    made = listed(cli)
+    lines = cli.inside("backup", "forget", "--keep-last", "1", *NOW, "--dry-run").out.splitlines()
+    assert lines[2].split()[:2] == ["keep", made[2][:8]]
+    assert lines[2].endswith(f"  {made[3][:8]} needs it")
+    refused = cli.inside("backup", "delete", made[2], code=14)
+    assert "needs level 0" in refused.err
+    done = cli.inside("backup", "forget", "--older-than", "0d", *NOW, "-f", "json").json
+    assert [each["reasons"][-1]["rule"] for each in done["groups"][0]["backups"]] == [
+        "newest", "needed", "older_than", "older_than",
+    ]  # fmt: skip
+    assert listed(cli) == made[2:]
+    cli.inside("backup", "undelete", made[0], code=2)
