@@ -221,11 +221,11 @@ LATER = [
     "--file-to-backup /var/snapshot-backup --container freezer_jenkins-backup-prod --exclude *.lock --mode fs "
     "--backup-name jenkins-ops2",
     "--lvm-srcvol /dev/mysqlvg/mysqlvol --lvm-dirmount /var/snapshot-backup --lvm-volgroup mysqlvg --file-to-backup "
-    "/var/snapshot-backup --mysql-conf /root/.freezer/freezer-mysql.conf --container freezer_mysql-backup-prod "
+    "/var/snapshot-backup --mysql-conf /etc/freezer/freezer-mysql.conf --container freezer_mysql-backup-prod "
     "--mode mysql --backup-name mysql-ops002",
     "--cinder-vol-id 3ad7a62f-217a-48cd-a861-43ec0a04a78b",
     "--mode cinder --cinder-vol-id 3ad7a62f-217a-48cd-a861-43ec0a04a78b",
-    "--mysql-conf /root/.freezer/freezer-mysql.conf --container freezer_mysql-backup-prod --mode mysql --backup-name "
+    "--mysql-conf /etc/freezer/freezer-mysql.conf --container freezer_mysql-backup-prod --mode mysql --backup-name "
     "mysql-ops002 --cinder-vol-id 3ad7a62f-217a-48cd-a861-43ec0a04a78b",
     "--nova-inst-id 3ad7a62f-217a-48cd-a861-43ec0a04a78b",
     "--mode nova --nova-inst-id 3ad7a62f-217a-48cd-a861-43ec0a04a78b",
