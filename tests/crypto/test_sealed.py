@@ -319,3 +319,15 @@ def test_an_opener_gives_chunks_as_soon_as_they_are_known():
     assert isinstance(opener, Opener)
     assert opener.update(stream[: HEADER_SIZE + CHUNK + TAG]) == b""  # it may be the last one
     assert opener.update(stream[HEADER_SIZE + CHUNK + TAG :][:1]) == CONTENT[:CHUNK]
+
+
+@given(
+    garbage=st.binary(max_size=400) | st.binary(max_size=200).map(lambda data: seal(b"")[:HEADER_SIZE] + data),
+    step=st.integers(1, 300),
+)
+@settings(deadline=None)
+def test_garbage_gives_nothing_but_an_error(garbage, step):
+    given: list[bytes] = []
+    with pytest.raises((IntegrityError, UnsupportedFormat, WrongPassword)):
+        unseal(garbage, step=step, given=given)
+    assert not any(given)
