@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import uuid
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from servers import start
 from swiftclient import client as swiftclient
 
-from freezer_sdk import open_storage
+from freezer_sdk import Freezer, open_storage
 from freezer_sdk.errors import ObjectNotFound, StorageError, StorageUnavailable
 from freezer_sdk.storages.swift import SwiftStorage
 from freezer_sdk.testing import Fault, FaultyStorage, fail
@@ -151,3 +153,32 @@ def test_segments_are_sent_again(env, container):
         assert storage.get(f"{LEVEL}/data") == CONTENT
         calls = [call for call in faulty.calls if call.method == "put"]
         assert len(calls) == len(CONTENT) // 65_536 + 2
+
+
+@pytest.mark.skipif(shutil.which("tar") is None, reason="needs GNU tar")
+@pytest.mark.parametrize("password", [None, "correct horse"])
+def test_backups_in_levels(storage, raw, container, tmp_path, password):
+    """The engine writes the original's objects, restores them, and leaves none when it forgets."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "first").write_bytes(os.urandom(200_000))
+    options = {"strategy": "incremental", "segment_size": 65_536}
+    with Freezer(
+        storage, create=True, engine="tar", password=password, encryption=password is not None, engine_options=options
+    ) as freezer:
+        full = freezer.backup(tree, name="sw", host="node1")
+        (tree / "second").write_bytes(os.urandom(100_000))
+        increment = freezer.backup(tree, name="sw", host="node1")
+        found = [name for name in names(storage) if "/segments/" in name]
+        assert {name.rpartition("/")[2] for name in found} >= {f"{number:08}" for number in range(4)}
+        headers = raw.head_object(container, found[0].rpartition("/segments/")[0] + "/data")
+        assert headers["x-object-manifest"] == f"{container}/{found[0].rpartition('/')[0]}"
+        assert freezer.verify(read_data=True).ok
+        freezer.restore(increment.id, tmp_path / "out")
+        assert (tmp_path / "out" / "second").read_bytes() == (tree / "second").read_bytes()
+        freezer.forget([increment.id])
+        assert {name.split("/")[-3] for name in names(storage) if "/segments/" in name} == {
+            f"0_{int(full.time.timestamp())}"
+        }
+        freezer.forget([full.id])
+        assert names(storage) == ["freezer-sdk/store"]
