@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from joining_storage import JoiningStorage
 
 from freezer_sdk import Backup, Freezer, FreezerGroup
 from freezer_sdk.engines.base import Context
@@ -298,8 +299,11 @@ def failing_runs(make: Callable[[], Storage], tree: Path, when: str, password: s
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_run_that_fails_at_any_call_harms_nothing(when: str, tree: Path, tmp_path: Path) -> None:
-    for number, storage in enumerate(failing_runs(MemoryStorage, tree, when, None)):
+@pytest.mark.parametrize("kind", [MemoryStorage, JoiningStorage])
+def test_a_run_that_fails_at_any_call_harms_nothing(
+    kind: Callable[[], Storage], when: str, tree: Path, tmp_path: Path
+) -> None:
+    for number, storage in enumerate(failing_runs(kind, tree, when, None)):
         out = tmp_path / str(number)
         with opened(storage) as freezer:
             listed = freezer.backups()
@@ -318,6 +322,8 @@ def test_a_run_that_fails_at_any_call_harms_nothing(when: str, tree: Path, tmp_p
         shutil.rmtree(out)
         streams = [item.name for item in storage.list("data/") if item.name.endswith("/data")]
         assert len(streams) == len(whole)
+        parts = [item.name.rpartition("/segments/")[0] for item in storage.list("data/")]
+        assert {f"{part}/data" for part in parts if part} in ({*streams}, set())
         assert not [item.name for item in storage.list("freezer-sdk/") if item.name.endswith("/started")]
 
 
