@@ -134,8 +134,8 @@ def backup_document(settings: Settings, stored: Sequence[Stored], *, checksum: s
 
 
 def property_table(document: Mapping[str, Any]) -> list[str]:
-    """A document as the original prints it: a table of properties."""
-    rows = [(key.replace("_", " "), _cell(value)) for key, value in document.items()]
+    """A document as the original prints it: a table of properties; those without a value are left out."""
+    rows = [(key.replace("_", " "), _cell(value)) for key, value in document.items() if value not in ("", [])]
     return table(("Property", "Value"), rows)
 
 
