@@ -443,6 +443,30 @@ def test_a_store_is_made_once() -> None:
         Freezer.create(storage, engine="tar", encryption=False)
 
 
+def test_the_engine_of_a_store_is_found_out(tree: Path) -> None:
+    storage = MemoryStorage()
+    with opened(storage) as freezer:
+        freezer.backup(tree, name="t")
+    with Freezer(storage) as freezer:
+        assert [backup.engine for backup in freezer.backups()] == ["tar"]
+
+
+def test_two_engines_in_one_store(tree: Path) -> None:
+    """As in containers of the original."""
+    storage = MemoryStorage()
+    with opened(storage) as freezer:
+        freezer.backup(tree, name="t")
+    with Freezer(storage, create=True, engine="rsync", encryption=False) as other:
+        assert [problem.kind for problem in other.problems] == ["engine"]
+        assert not other.backups()
+        assert other.backup(tree, name="t").level == 0
+    with Freezer(storage, engine="rsyncv2") as other:
+        assert not other.problems
+        assert [backup.engine for backup in other.backups()] == ["rsync"]
+    with pytest.raises(ConfigurationError, match="several engines: rsync, tar"):
+        Freezer(storage)
+
+
 @pytest.mark.skipif(not INTEROP.exists(), reason="needs stores written by the real agent (../shared/interop)")
 def test_a_chain_of_the_original_is_continued(tree: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"

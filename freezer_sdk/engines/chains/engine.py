@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from freezer_sdk.compressors.base import Compressor
@@ -10,7 +11,7 @@ from freezer_sdk.engines.base import Engine, EngineCapabilities, PasswordSource,
 from freezer_sdk.engines.chains.codec import Codec
 from freezer_sdk.engines.chains.coding import NONE, SEALED, Coding
 from freezer_sdk.engines.chains.keys import Keys
-from freezer_sdk.engines.chains.layout import DATA, METADATA
+from freezer_sdk.engines.chains.layout import DATA, METADATA, STORE
 from freezer_sdk.engines.chains.layout import SEALED as SEALED_FOLDER
 from freezer_sdk.engines.chains.repository import ChainRepository
 from freezer_sdk.engines.chains.settings import AUTO, ChainSettings
@@ -22,6 +23,7 @@ from freezer_sdk.errors import (
     RepositoryNotFound,
     UnsupportedFormat,
 )
+from freezer_sdk.model import Problem
 from freezer_sdk.storages.base import Storage
 
 
@@ -89,23 +91,28 @@ class ChainEngine(Engine):
         return self._repository(storage, keys, marker)
 
     def open(self, storage: Storage, *, password: PasswordSource) -> ChainRepository:
-        """Opens a store, also one of the original.
+        """Opens a store: also one of the original, and one that was made for another engine with levels.
 
         Raises:
             RepositoryNotFound, WrongPassword, UnsupportedFormat, IntegrityError, StorageError.
         """
-        marker = Marker.read(storage)
-        if marker is None and not self._has_levels(storage):
-            raise RepositoryNotFound(
-                f"there are no backups of the engine {self.name} in {storage.location}",
-                hint=f"check the location; freezer repository init --engine {self.name} makes a new store",
-            )
+        marker, problems = Marker.read(storage), []
+        if (marker is None or marker.engine != self.name) and not self._has_levels(storage):
+            if marker is None:
+                raise RepositoryNotFound(
+                    f"there are no backups of the engine {self.name} in {storage.location}",
+                    hint=f"check the location; freezer repository init --engine {self.name} makes a new store",
+                )
+            message = f"this store was made for the engine {marker.engine}, and has no backups of {self.name} yet"
+            problems.append(Problem(path=STORE, kind="engine", message=message, fatal=False))
         keys = Keys(password)
         if marker is not None:
             marker.unlock(keys)
-        return self._repository(storage, keys, marker)
+        return self._repository(storage, keys, marker, problems)
 
-    def _repository(self, storage: Storage, keys: Keys, marker: Marker | None) -> ChainRepository:
+    def _repository(
+        self, storage: Storage, keys: Keys, marker: Marker | None, problems: Sequence[Problem] = ()
+    ) -> ChainRepository:
         coding = Coding(
             storage=storage,
             codec=self.codec(),
@@ -113,7 +120,8 @@ class ChainEngine(Engine):
             compressor=self.compressor,
             segment_size=self._settings.segment_size,
         )
-        return ChainRepository(Store(engine=self.name, coding=coding, settings=self._settings, marker=marker))
+        store = Store(engine=self.name, coding=coding, settings=self._settings, marker=marker)
+        return ChainRepository(store, problems=problems)
 
     def _has_levels(self, storage: Storage) -> bool:
         """Of a run that was interrupted there may be nothing but the stream."""
