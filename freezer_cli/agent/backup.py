@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from freezer_cli.agent.admin import remove_from
@@ -109,11 +110,12 @@ def _only_in_memory(freezers: list[Freezer]) -> bool:
 
 
 def _warn_of_itself(path: str, places: tuple[Place, ...]) -> None:
+    """A backup stays on its file system, so only a container there goes into it."""
+    source = Path(path).resolve()
     for place in places:
         if place.storage != "local":
             continue
-        container = os.path.realpath(os.path.expanduser(place.container))
-        if os.path.commonpath([container, os.path.realpath(path)]) == os.path.realpath(path):
-            LOG.warning(
-                "%s lies inside %s: backups contain the ones before; --exclude can leave it out", container, path
-            )
+        container = Path(place.container).expanduser().resolve()
+        there = next(each for each in (container, *container.parents) if each.exists())
+        if container.is_relative_to(source) and there.stat().st_dev == source.stat().st_dev:
+            LOG.warning("%s lies inside %s: backups contain the ones before; --exclude leaves it out", container, path)
