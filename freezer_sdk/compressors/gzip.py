@@ -18,7 +18,7 @@ from freezer_sdk.model import Buffer
 try:
     from isal import igzip_lib, isal_zlib
 except ImportError:  # it is only faster
-    igzip_lib = isal_zlib = None  # type: ignore[assignment]
+    igzip_lib = isal_zlib = None  # type: ignore[assignment,unused-ignore]
 
 _MAGIC: Final = b"\x1f\x8b"
 _WRAPPED: Final = 31  # zlib's way to ask for a gzip member with the largest window
