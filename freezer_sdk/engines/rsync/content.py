@@ -11,7 +11,7 @@ from freezer_sdk.engines.chains.codec import LevelStream
 from freezer_sdk.engines.chains.content import Piece, stored_as
 from freezer_sdk.engines.rsync.items import Damaged, Item, block_count
 from freezer_sdk.engines.rsync.levels import Level, opened
-from freezer_sdk.engines.rsync.merge import Merged, Node, merge
+from freezer_sdk.engines.rsync.merge import Merged, Node, damage, merge
 from freezer_sdk.engines.rsync.signature import Signature
 from freezer_sdk.files.posix import Owners
 from freezer_sdk.model import Entry, Problem
@@ -115,8 +115,7 @@ class RsyncContent:
             except Damaged as error:
                 if number not in self._merged.broken:
                     self._merged.broken[number] = str(error)
-                    message = f"the level is not whole: {error}"
-                    self._problem(Problem(path=level.id.data, kind="damaged", message=message))
+                    self._problem(damage(level, str(error)))
         delivery.finish()
 
     def _chosen(self, wanted: Callable[[bytes], bool]) -> list[bytes]:

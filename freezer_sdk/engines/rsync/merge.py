@@ -82,14 +82,26 @@ def merge(levels: Sequence[LevelStream], problem: ProblemHandler) -> Merged:
     for number, reason in merged.broken.items():
         # all facts, names and checksums are in the state of version 1: what is lost is told by name
         told = merged.version == 1 and merged.state is not None
-        message = f"the level is not whole: {reason}"
-        problem(Problem(path=levels[number].id.data, kind="damaged", message=message, fatal=not told))
+        problem(damage(levels[number], reason, told=told))
     _reconcile(merged, problem)
     _judge(merged, problem)
     _adopt(merged, problem)
     if not merged.nodes and merged.broken:
         raise IntegrityError(f"nothing can be read of {levels[-1].id.data}, nor of the levels below")
     return merged
+
+
+def damage(level: LevelStream, reason: str, *, told: bool = False) -> Problem:
+    """Says that a level is not whole.
+
+    Args:
+        told: what is lost by it is told by name.
+    """
+    name = level.id.data
+    message = reason if name in reason else f"the level is not whole: {reason}"
+    if told:
+        message += "; what is lost, if anything, is told by its name"
+    return Problem(path=name, kind="damaged", message=message, fatal=not told)
 
 
 def _state(merged: Merged, level: LevelStream, problem: ProblemHandler) -> State | None:
