@@ -18,8 +18,10 @@ from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.chains.lock import SeriesLock
 from freezer_sdk.engines.tar.engine import TarEngine
 from freezer_sdk.errors import (
+    Cancelled,
     ConfigurationError,
     FreezerError,
+    LeaseLost,
     RepositoryExists,
     RepositoryLocked,
     RepositoryNotFound,
@@ -31,6 +33,7 @@ from freezer_sdk.modes.fs import FilesystemMode
 from freezer_sdk.storages.base import Storage
 from freezer_sdk.storages.local import LocalStorage
 from freezer_sdk.storages.memory import MemoryStorage
+from freezer_sdk.streams.cancel import CancelToken
 from freezer_sdk.testing.faults import Fault, FaultyStorage, damage, fail
 
 PASSWORD = "correct horse"
@@ -344,6 +347,49 @@ def test_what_an_interrupted_run_left_is_told_and_removed(tree: Path) -> None:
         backup = freezer.backup(tree, name="t")
         assert [problem.kind for problem in backup.problems] == ["interrupted"]
         assert backup.status == "complete"
+
+
+def test_a_run_that_lost_its_lock_does_not_count(tree: Path) -> None:
+    storage = MemoryStorage()
+
+    def lose(_call: object) -> None:
+        for item in list(storage.list("freezer-sdk/locks/")):
+            storage.delete(item.name)
+
+    with opened(FaultyStorage(storage, Fault(lose, methods={"flush"}, at=2))) as freezer:
+        with pytest.raises(LeaseLost):
+            freezer.backup(tree, name="t")
+        assert not freezer.backups()
+    assert [item.name for item in storage.list()] == ["freezer-sdk/store"]
+
+
+def test_a_cancelled_run_leaves_nothing(tree: Path) -> None:
+    storage, token = MemoryStorage(), CancelToken()
+
+    def stop(event: Event) -> None:
+        if event.kind == "progress":
+            token.cancel()
+
+    with opened(storage) as freezer:
+        with pytest.raises(Cancelled):
+            freezer.backup(tree, name="t", events=stop, cancel=token)
+        assert not freezer.backups()
+    assert [item.name for item in storage.list()] == ["freezer-sdk/store"]
+
+
+def test_what_cannot_be_read_whole_makes_a_partial_level(tree: Path) -> None:
+    storage = MemoryStorage()
+
+    def grow(event: Event) -> None:
+        if event.kind == "progress":
+            (tree / "sub" / "second").write_bytes(b"changed while it was read" * 100_000)
+
+    (tree / "sub" / "second").write_bytes(os.urandom(30 << 20))
+    with opened(storage, compression_level=1) as freezer:
+        backup = freezer.backup(tree, name="t", events=grow)
+        assert backup.status == "partial"
+        assert freezer.backups() == [backup]
+        assert freezer.backup(tree, name="t").status == "complete"
 
 
 # -- encryption ----------------------------------------------------------------------------------------------
