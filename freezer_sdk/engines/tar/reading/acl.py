@@ -12,6 +12,9 @@ DEFAULT = b"SCHILY.acl.default", b"system.posix_acl_default"
 
 _HEADER = struct.pack("<I", 2)
 _ENTRY = struct.Struct("<HHI")
+MINIMAL = len(_HEADER) + 3 * _ENTRY.size
+"""Length of a list that has no more than owner, group and others."""
+
 _NOBODY = 0xFFFFFFFF
 _TAGS = {b"user": 0x02, b"group": 0x08, b"mask": 0x10, b"other": 0x20}
 _OWNER_TAGS = {0x02: 0x01, 0x08: 0x04}  # without a name the entry is the owner's, or the owning group's

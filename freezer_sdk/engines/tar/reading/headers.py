@@ -171,7 +171,9 @@ def xattrs(values: Mapping[bytes, bytes], owners: Owners, warnings: list[str]) -
         text = values.get(keyword)
         if text and name not in known:  # the attribute itself needs no names looked up
             try:
-                found.append((name, acl.packed(text, owners)))
+                value = acl.packed(text, owners)
+                if name != acl.ACCESS[1] or len(value) > acl.MINIMAL:  # else the mode says it all
+                    found.append((name, value))
             except acl.BadAcl as error:
                 warnings.append(str(error))
     usable = [item for item in found if 0 < len(item[0]) <= 255 and len(item[1]) <= _LARGEST_XATTR]

@@ -179,7 +179,8 @@ class Tree:
         unchanged = [name for name, code in names.items() if code == UNCHANGED]
         absent = frozenset(name for name in unchanged if name not in children) or _NO_NAMES
         node.missing = node.missing & absent or _NO_NAMES
-        node.lacking = (absent - node.absent - node.missing if doubtful else node.lacking & absent) or _NO_NAMES
+        new = absent - node.absent - node.missing if doubtful else _NO_NAMES
+        node.lacking = node.lacking & absent | new or _NO_NAMES
         node.absent = absent
         for name in unchanged:
             child = children.get(name)
