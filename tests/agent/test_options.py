@@ -11,7 +11,7 @@ from agent.program import Agent
 
 from freezer_cli.agent.declaration import OPTIONS
 from freezer_cli.agent.parsing import parse
-from freezer_cli.agent.places import storage_of
+from freezer_cli.agent.places import Opener, storage_of
 from freezer_cli.agent.settings import Settings, load_settings
 from freezer_cli.agent.support import check_support, warn_of_the_past
 from freezer_sdk.errors import ConfigurationError
@@ -217,3 +217,33 @@ def test_help_and_version(agent: Agent) -> None:
     for program in ("freezer-agent", "freezerc"):
         assert agent("--version", program=program).out.startswith(f"{program} ")
         assert agent("-h", program=program).out.startswith(f"usage: {program}")
+
+
+def test_what_the_engine_and_the_limits_are_told(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("word\nmore\n")
+    password.chmod(0o600)
+    line = "--always-level 2 --restart-always-level 7 --compression xz -M 65536 --exclude *.o --upload-limit 10K"
+    settings = settings_of(f"{line} --encrypt-pass-file {password} --storage local")
+    target = Opener(settings, {}).target(settings.places[0])
+    assert target.engine == "tar"
+    assert target.password == "word"
+    assert target.limits is not None
+    assert (target.limits.upload, target.limits.download) == (10240, None)
+    assert target.engine_options == {
+        "strategy": "incremental",
+        "always_level": 2,
+        "restart_always_level": 7.0,
+        "compression": "xz",
+        "segment_size": 65536,
+        "tar_exclude": "*.o",
+    }
+    settings = settings_of("--engine rsyncv2 --rsync-block-size 8192 --exclude *.o")
+    target = Opener(settings, {}).target(settings.places[0])
+    assert target.engine == "rsync"
+    assert target.engine_options == {
+        "strategy": "full",
+        "compression": "gzip",
+        "segment_size": 32 << 20,
+        "block_size": 8192,
+    }
