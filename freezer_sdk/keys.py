@@ -23,7 +23,7 @@ from freezer_sdk.streams.cancel import CancelToken
 from freezer_sdk.subject import listed
 
 if TYPE_CHECKING:
-    from freezer_sdk.engines.base import KeyService
+    from freezer_sdk.services.base import KeyService
 
 Secret = str | Callable[[], str | None]
 """A new password, or what gives it when it is needed."""

@@ -8,10 +8,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from freezer_sdk.boundary import Boundary
-from freezer_sdk.engines.base import MaintenanceService, Repository
+from freezer_sdk.engines.base import Repository
 from freezer_sdk.errors import ConfigurationError
 from freezer_sdk.model import EventHandler
 from freezer_sdk.operation import Operation
+from freezer_sdk.services.base import MaintenanceService
 from freezer_sdk.streams.cancel import CancelToken
 from freezer_sdk.upkeep_model import (
     CheckOptions,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from freezer_sdk import identity
 from freezer_sdk import selection as select
-from freezer_sdk.engines.base import RetentionService
 from freezer_sdk.errors import BackupNotFound, ConfigurationError, PolicyRefusal
 from freezer_sdk.model import Backup, EventHandler
 from freezer_sdk.policy import retention as rules
@@ -24,6 +23,7 @@ from freezer_sdk.retention_model import (
     RetentionState,
 )
 from freezer_sdk.selection import BackupFilter
+from freezer_sdk.services.base import RetentionService
 from freezer_sdk.streams.cancel import CancelToken
 from freezer_sdk.subject import texts
 

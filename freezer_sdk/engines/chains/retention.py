@@ -29,7 +29,7 @@ def _wall_clock() -> datetime:
 
 
 class ChainRetention:
-    """See :class:`~freezer_sdk.engines.base.RetentionService`.
+    """See :class:`~freezer_sdk.services.base.RetentionService`.
 
     Args:
         clock: of this machine.

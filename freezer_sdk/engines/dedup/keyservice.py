@@ -42,7 +42,7 @@ _TOOL: Final = "python3 freezer_recover.py"
 
 
 class DedupKeys:
-    """See :class:`~freezer_sdk.engines.base.KeyService`.
+    """See :class:`~freezer_sdk.services.base.KeyService`.
 
     Args:
         changed: told of the key ring that knows what was changed.

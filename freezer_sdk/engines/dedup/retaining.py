@@ -30,7 +30,7 @@ def _wall_clock() -> datetime:
 
 
 class Retaining:
-    """See :class:`~freezer_sdk.engines.base.RetentionService`.
+    """See :class:`~freezer_sdk.services.base.RetentionService`.
 
     Args:
         clock: of this machine.

@@ -27,7 +27,7 @@ from freezer_sdk.upkeep_model import (
 
 
 class DedupMaintenance:
-    """See :class:`~freezer_sdk.engines.base.MaintenanceService`.
+    """See :class:`~freezer_sdk.services.base.MaintenanceService`.
 
     Args:
         changed: told of a key ring that knows a newer configuration.
