@@ -142,6 +142,24 @@ def test_series_are_apart(tree: Path) -> None:
         assert freezer.backup(tree, name="a").level == 1
 
 
+@pytest.mark.parametrize("name", ["a b", 'it\'s "so"', "$(touch x)", "line\nend", "under_score", "ünï", "-rf", "."])
+def test_names_are_just_names(name: str, tree: Path, tmp_path: Path) -> None:
+    with opened(LocalStorage(path=str(tmp_path / "store"))) as freezer:
+        made = [freezer.backup(tree, name=name, host="my_host") for _ in range(2)]
+        assert [backup.level for backup in made] == [0, 1]
+        assert freezer.backups(name=name, host="my_host") == made
+        freezer.restore(made[1].id, tmp_path / "out")
+        assert content(tmp_path / "out") == content(tree)
+
+
+@pytest.mark.parametrize("name", ["a/b", "../x", "x" * 300])
+def test_names_that_cannot_be_are_refused(name: str, tree: Path, tmp_path: Path) -> None:
+    with opened(LocalStorage(path=str(tmp_path / "store"))) as freezer:
+        with pytest.raises(FreezerError):
+            freezer.backup(tree, name=name)
+        assert not freezer.backups()
+
+
 def test_a_dry_run_writes_nothing(tree: Path) -> None:
     storage = FaultyStorage(MemoryStorage())
     with opened(storage) as freezer:

@@ -23,7 +23,7 @@ from typing import Any, Final, Self
 
 from freezer_sdk.engines.chains.layout import locks_of
 from freezer_sdk.engines.chains.liveness import ProcessMark
-from freezer_sdk.errors import LeaseLost, ObjectNotFound, RepositoryLocked, StorageError
+from freezer_sdk.errors import LeaseLost, ObjectNotFound, RepositoryLocked
 from freezer_sdk.storages.base import ObjectInfo, Storage
 from freezer_sdk.streams.cancel import CancelToken
 
@@ -93,7 +93,7 @@ class SeriesLock:
         self._ended.set()
         if self._keeper is not None:
             self._keeper.join()
-        with suppress(StorageError):  # it dies by itself
+        with suppress(Exception):  # it dies by itself, and what was done is done
             self._storage.delete(self._name)
 
     def check(self) -> None:
