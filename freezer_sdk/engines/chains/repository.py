@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Self
 
-from freezer_sdk.engines.base import Context, KeyService, MaintenanceService, Repository, RetentionService
+from freezer_sdk.engines.base import Context, Repository
 from freezer_sdk.engines.chains.backup import BackupRun
 from freezer_sdk.engines.chains.extract import reading
 from freezer_sdk.engines.chains.items import sound
@@ -41,6 +41,7 @@ from freezer_sdk.model import (
     VerifyResult,
 )
 from freezer_sdk.modes.base import ProblemHandler, Protected
+from freezer_sdk.services.base import KeyService, MaintenanceService, RetentionService
 from freezer_sdk.storages.base import Reader
 
 _KEPT: Final = 2  # opened backups: a diff walks two
