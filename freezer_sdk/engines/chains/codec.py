@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.chains.content import Content
 from freezer_sdk.engines.chains.layout import LevelId
-from freezer_sdk.model import JSON, BackupStats, Buffer
+from freezer_sdk.model import JSON, BackupStats, Buffer, RestoreOptions
 from freezer_sdk.modes.base import ProblemHandler, Protected
 from freezer_sdk.storages.base import Reader
 
@@ -71,6 +71,16 @@ class Written:
     stats: BackupStats = field(default_factory=BackupStats)
     mount_points: tuple[bytes, ...] = ()
     document: JSON = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restored:
+    """What a program restored that does it in place of this one."""
+
+    files: int = 0
+    directories: int = 0
+    others: int = 0
+    bytes: int = 0
 
 
 class Codec(ABC):
@@ -143,3 +153,21 @@ class Codec(ABC):
     @abstractmethod
     def passwords(self, text: str) -> Sequence[OpenSslPassword]:
         """Ways to make an OpenSSL key of a password: the first one to write with, all of them to try on reading."""
+
+    def restore(
+        self,
+        levels: Sequence[LevelStream],
+        target: str,
+        options: RestoreOptions,
+        context: Context,
+        *,
+        problem: ProblemHandler,
+    ) -> Restored | None:
+        """Lets another program restore a whole backup; ``None``, and nothing done: this one is to do it.
+
+        Raises:
+            ConfigurationError: the program cannot do what is asked for.
+            PluginUnavailable: it is not installed.
+            RestoreError, WrongPassword, StorageError, Cancelled.
+        """
+        return None

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Final
 
 from freezer_sdk.engines.base import Context
-from freezer_sdk.engines.chains.codec import Codec, LevelStream, OpenSslPassword, Written
+from freezer_sdk.engines.chains.codec import Codec, LevelStream, OpenSslPassword, Restored, Written
 from freezer_sdk.engines.chains.content import Content
 from freezer_sdk.engines.tar.reading import read_levels
+from freezer_sdk.engines.tar.reading.gnu import GnuExtraction
 from freezer_sdk.engines.tar.snapshot import Snapshot
 from freezer_sdk.engines.tar.writing import LevelWriter, TarSource, WriteOptions
-from freezer_sdk.model import JSON, Buffer
+from freezer_sdk.model import JSON, Buffer, RestoreOptions
 from freezer_sdk.modes.base import ProblemHandler, Protected
 
 READERS: Final = ("auto", "python", "gnu")
@@ -74,3 +75,21 @@ class TarCodec(Codec):
         """The first line without its end; ``openssl`` took MD5 before version 1.1.0 and SHA-256 since."""
         password = text.encode("utf-8", "surrogateescape")
         return OpenSslPassword(password, "sha256"), OpenSslPassword(password, "md5")
+
+    def restore(
+        self,
+        levels: Sequence[LevelStream],
+        target: str,
+        options: RestoreOptions,
+        context: Context,
+        *,
+        problem: ProblemHandler,
+    ) -> Restored | None:
+        """See :meth:`Codec.restore <freezer_sdk.engines.chains.codec.Codec.restore>`: GNU tar, with ``reader`` gnu.
+
+        Raises:
+            ConfigurationError, PluginUnavailable, RestoreError, WrongPassword, StorageError, Cancelled.
+        """
+        if self.reader != "gnu":
+            return None
+        return GnuExtraction(options).run(levels, target, context, problem=problem)
