@@ -226,6 +226,20 @@ def test_what_lies_there_without_counting_is_not_overwritten(tree: Path) -> None
     assert storage.get(foreign) == b"of an agent that is at work"
 
 
+def test_a_listing_that_lags_behind_overwrites_nothing(tree: Path) -> None:
+    storage, when = MemoryStorage(), datetime(2026, 5, 1, tzinfo=UTC)
+    first = run_at(storage, tree, when)
+    before = {item.name: storage.get(item.name) for item in storage.list()}
+    blind = FaultyStorage(
+        storage,
+        Fault(lambda call: None, when="short", times=None, methods={"list"}, prefix="metadata/"),
+        Fault(lambda call: None, when="short", times=None, methods={"list"}, prefix="data/"),
+    )
+    second = run_at(blind, tree, when)
+    assert second.time > first.time
+    assert {name: storage.get(name) for name in before} == before
+
+
 # -- broken chains -------------------------------------------------------------------------------------------
 
 

@@ -78,10 +78,7 @@ class Planner:
                 return self._increment(base, cipher, decision.level)
             except (IntegrityError, UnsupportedFormat) as error:
                 self._warn("chain", f"a new chain begins, as the last one cannot be continued: {error.message}")
-        moment = self._free_time(folder)
-        return Plan(
-            level=LevelId(folder=folder, series=self._series, chain=moment, level=0, time=moment), cipher=cipher
-        )
+        return Plan(level=self._free_place(folder), cipher=cipher)
 
     def _increment(self, base: LevelId, cipher: str, number: int) -> Plan:
         """Raises IntegrityError or UnsupportedFormat where an increment could not be restored."""
@@ -95,9 +92,13 @@ class Planner:
         if not state:
             raise IntegrityError(f"{base.engine_metadata} is missing or empty")
         self._store.codec.check_state(state)
-        moment = self._free_time(base.folder, base.chain)
-        level = LevelId(folder=base.folder, series=self._series, chain=base.chain, level=number, time=moment)
-        return Plan(level=level, cipher=cipher, state=state, chain=needed[0].backup_id, parent=needed[-1].backup_id)
+        return Plan(
+            level=self._free_place(base.folder, chain=base.chain, number=number),
+            cipher=cipher,
+            state=state,
+            chain=needed[0].backup_id,
+            parent=needed[-1].backup_id,
+        )
 
     def _look_at(self, stored: StoredLevel) -> None:
         """An increment to what is lost would be lost too."""
@@ -137,18 +138,31 @@ class Planner:
         except IntegrityError:
             return NONE
 
-    def _free_time(self, folder: str, chain: int | None = None) -> int:
+    def _free_place(self, folder: str, *, chain: int | None = None, number: int = 0) -> LevelId:
         """Later than every backup of the series, so that the newest one is told by it whatever the clock says."""
         moment = max([self._start, *(level.time + 1 for level in self._levels)])
         if moment - self._start > _CLOCK_OFF:
             when = datetime.fromtimestamp(moment, UTC)
             self._warn("clock", f"earlier backups lie in the future; this one is recorded as of {when:%F %T} UTC")
-        while self._taken(folder, moment if chain is None else chain, moment):
+        while True:
+            start = moment if chain is None else chain
+            level = LevelId(folder=folder, series=self._series, chain=start, level=number, time=moment)
+            if not self._taken(level):
+                return level
             moment += 1
-        return moment
 
-    def _taken(self, folder: str, chain: int, moment: int) -> bool:
-        """Streams that do not count: of a run of the original, which may be at work."""
-        prefix = f"{DATA}/{folder}/{self._series}/{chain}/"
-        found = self._store.storage.list(prefix, delimiter="/")
-        return any(item.name.rstrip("/").endswith(f"_{moment}") for item in found)
+    def _taken(self, level: LevelId) -> bool:
+        """Something lies there: of a run of the original, which may be at work, or what a listing did not show yet."""
+        storage = self._store.storage
+        prefix = f"{DATA}/{level.folder}/{level.series}/{level.chain}/"
+        listed = storage.list(prefix, delimiter="/")
+        if any(item.name.rstrip("/").endswith(f"_{level.time}") for item in listed):
+            return True
+        return any(self._exists(name) for name in (level.metadata, level.data))
+
+    def _exists(self, name: str) -> bool:
+        try:
+            self._store.storage.stat(name)
+        except ObjectNotFound:
+            return False
+        return True
