@@ -15,7 +15,8 @@ from freezer_cli.repository_command import RepositoryCommand
 class DeleteBackups(RepositoryCommand, ListCommand):
     """Forget backups; their space is freed by later maintenance.
 
-    All of them must be found before the first is forgotten."""
+    All of them must be found before the first is forgotten. Engines with levels (tar, rsync) delete at once, and refuse
+    what another backup needs."""
 
     examples = ("freezer backup delete 3f2a9c1e", "freezer backup delete 3f2a9c1e 77b0d1f2 -f json")
 

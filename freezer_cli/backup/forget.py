@@ -15,8 +15,9 @@ from freezer_cli.repository_command import RepositoryCommand, add_selection
 class ForgetBackups(RepositoryCommand, ResultCommand):
     """Forget backups by rules; what no rule keeps goes, and comes back with `backup undelete` until maintenance sweeps.
 
-    Never forgotten are the newest complete backup of a group, what is younger than the floor, what is held, and what
-    has a time that cannot be right. Exits with 14 when more of a group would go than --max-share allows; nothing is
+    Never forgotten are the newest complete backup of a group, what is younger than the floor, what is held, what a
+    backup that stays needs, and what has a time that cannot be right. Engines with levels (tar, rsync) delete at once:
+    there nothing comes back. Exits with 14 when more of a group would go than --max-share allows; nothing is
     forgotten then. Rules that are not given come from the profile."""
 
     examples = (

@@ -8,7 +8,9 @@ import threading
 from datetime import datetime, timedelta
 
 import pytest
+from joining_storage import JoiningStorage
 
+from freezer_sdk.activity import WatchedStorage
 from freezer_sdk.errors import (
     AccessDenied,
     Cancelled,
@@ -32,12 +34,12 @@ CUT = StorageUnavailable("the cable is cut")
 QUICK = RetryPolicy(attempts=4, first_wait=0)
 
 
-class Far(MemoryStorage):
+class Far(JoiningStorage):
     """Memory that says it is behind a network."""
 
     @property
     def capabilities(self):
-        return Capabilities(conditional_put=True, persistent=False)
+        return Capabilities(conditional_put=True, persistent=False, segmented_uploads=True)
 
 
 class Remembering(Far):
@@ -62,12 +64,12 @@ def inner():
 
 
 class TestNotNoticed(StorageSuite):
-    """Around a storage that never fails, it must not be noticed."""
+    """Around a storage that never fails, it must not be noticed, nor that it is watched."""
 
     many = 200
 
     def make_storage(self):
-        return ReliableStorage(Far())
+        return WatchedStorage(ReliableStorage(Far()))
 
     def test_location_is_a_url_of_its_own(self):
         with pytest.raises(ConfigurationError):
@@ -78,7 +80,7 @@ class Flaky(FaultyStorage):
     """Every second call is cut, before it is done or after; every fifth time, twice in a row."""
 
     def __init__(self):
-        once = {"put", "get", "open", "read", "stat", "list", "delete", "now"}
+        once = {"put", "get", "open", "read", "stat", "list", "delete", "join", "now"}
         faults = [
             Fault(fail(CUT), at=at, methods={method}, when=when)
             for method in once
@@ -118,6 +120,7 @@ class TestOneCall:
             ("read", lambda storage: read_all(storage, "x"), b"content"),
             ("delete", lambda storage: storage.delete("x"), None),
             ("delete", lambda storage: storage.delete_many(iter(["x", "z"])), None),
+            ("join", lambda storage: storage.join("y", segments="parts").size, 0),
             ("now", lambda storage: storage.now().utcoffset(), timedelta(0)),
         ],
     )
