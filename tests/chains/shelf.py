@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from freezer_sdk import plugins
@@ -16,7 +16,7 @@ from freezer_sdk.compressors.base import Compressor
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.chains.codec import Codec, LevelStream, OpenSslPassword, Written
 from freezer_sdk.engines.chains.coding import NONE, SEALED, Coding
-from freezer_sdk.engines.chains.content import Content, Piece
+from freezer_sdk.engines.chains.content import Content, Piece, stored_as
 from freezer_sdk.engines.chains.keys import Keys
 from freezer_sdk.engines.chains.layout import LevelId
 from freezer_sdk.engines.chains.repository import ChainRepository
@@ -57,7 +57,6 @@ class SmallCodec(Codec):
 
     folder: ClassVar[str] = "tar"
     compressions: ClassVar[Mapping[str, str]] = {"gzip": "zlib"}
-    layered: ClassVar[bool] = True
 
     def write(
         self,
@@ -84,16 +83,25 @@ class SmallCodec(Codec):
         return [OpenSslPassword(text.encode(), "sha256")]
 
 
-class SmallContent:
+class LayeredCodec(SmallCodec):
+    """Files may have parts in several levels."""
+
+    layered: ClassVar[bool] = True
+
+
+class SmallContent(Content):
     def __init__(self, levels: Sequence[LevelStream], problem: ProblemHandler) -> None:
         self._levels, self._problem = levels, problem
         self._broken: set[LevelId] = set()
         self._tree: list[Entry] = []
+        stored: dict[bytes, int] = {}
         read = 0
         for level in levels:
             try:
                 with level.open() as reader:
-                    self._tree = [_entry(each) for each in _head(reader)["tree"]]
+                    head = _head(reader)
+                    self._tree = [_entry(each) for each in head["tree"]]
+                    stored.update((base64.b64decode(path), stored_as(level.id, 1)) for path, *_ in head["parts"])
                     while reader.read(1 << 16):
                         pass
                 read += 1
@@ -101,6 +109,7 @@ class SmallContent:
                 self._break(level, error)
         if not read:
             raise IntegrityError("nothing can be read")
+        self._tree = [replace(entry, inode=stored.get(entry.path, 0)) for entry in self._tree]
 
     def _break(self, level: LevelStream, error: FreezerError) -> None:
         self._broken.add(level.id)
@@ -167,10 +176,11 @@ class Shelf:
 
     storage: Storage = field(default_factory=MemoryStorage)
     password: str | None = None
+    codec: Codec = field(default_factory=SmallCodec)
 
     def store(self, password: str | None = None) -> Store:
         given = password if password is not None else self.password
-        coding = Coding(storage=self.storage, codec=SmallCodec(), keys=Keys(lambda: given), compressor=compressor)
+        coding = Coding(storage=self.storage, codec=self.codec, keys=Keys(lambda: given), compressor=compressor)
         return Store(engine="tar", coding=coding, settings=ChainSettings(levels=LevelPolicy(), compression="gzip"))
 
     def repository(self, password: str | None = None) -> ChainRepository:

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from chains.shelf import T0, Part, Shelf, directory, file, symlink
+from chains.shelf import T0, LayeredCodec, Part, Shelf, directory, file, symlink
 
 from freezer_sdk.engines.base import Context
 from freezer_sdk.errors import BackupNotFound, Cancelled, IntegrityError, RestoreConflict, RestoreError, WrongPassword
@@ -162,7 +162,7 @@ def test_holes_stay_holes(tmp_path: Path) -> None:
 
 def layers(files: int, size: int = 100) -> Shelf:
     """Files whose parts lie in three levels."""
-    shelf = Shelf()
+    shelf = Shelf(codec=LayeredCodec())
     tree = [directory(b".")] + [file(b"%05d" % number, size) for number in range(files)]
     names = [entry.path for entry in tree[1:]]
     shelf.add(0, tree, [Part(name, bytes(size), last=False) for name in names])

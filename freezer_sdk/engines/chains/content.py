@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Protocol
 
 from freezer_sdk.engines.base import Piece
 from freezer_sdk.engines.chains.layout import LevelId
 from freezer_sdk.model import Entry
 
-__all__ = ["ROOT", "Content", "Piece", "stored_as"]
+__all__ = ["ROOT", "Content", "Piece", "holds_content", "stored_as"]
 
 ROOT = b"."
 """Path of the directory that was backed up; everything below it is ``a/b``, without ``./``."""
@@ -23,6 +23,19 @@ def stored_as(level: LevelId, number: int) -> int:
         number: tells it from others in the level.
     """
     return (level.time & 0xFFFFFFFF) << 32 | number & 0xFFFFFFFF
+
+
+def holds_content(entry: Entry, times: Collection[int], *, layered: bool) -> bool:
+    """Whether a level of one of these times may hold content of a file, by its entry.
+
+    Args:
+        layered: levels below the last one may hold some of it, too.
+    """
+    if not entry.inode:
+        return True
+    last = entry.inode >> 32
+    found = (time & 0xFFFFFFFF for time in times)
+    return any(time <= last for time in found) if layered else last in found
 
 
 class Content(Protocol):
@@ -44,6 +57,10 @@ class Content(Protocol):
             WrongPassword, StorageError.
             IntegrityError: nothing at all can be read.
         """
+
+    def checked(self, path: bytes) -> bool:
+        """Whether what comes of a file is compared with checksums of its own, so that what comes whole is right."""
+        return False
 
     def pieces(self, wanted: Callable[[bytes], bool]) -> Iterator[Piece]:
         """Contents of regular files: each level's stream is read once, in order.

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import IO, Final
 
 from freezer_sdk.engines.chains.content import Content
+from freezer_sdk.engines.chains.reading import DOUBT, Opened
 from freezer_sdk.errors import IntegrityError
 from freezer_sdk.model import Entry
 from freezer_sdk.storages.base import Reader
@@ -17,21 +18,20 @@ _IN_MEMORY: Final = 64 << 20
 
 
 @contextmanager
-def reading(content: Content, entry: Entry, *, layered: bool) -> Iterator[Reader]:
+def reading(opened: Opened, entry: Entry) -> Iterator[Reader]:
     """The content of a regular file, holes as zeros.
 
-    Args:
-        layered: a later level may replace what an earlier one gave, so that nothing can be given before all was read:
-            the file is put together first, in memory or, when large, in a temporary file without a name.
+    Where a later level may replace what an earlier one gave, nothing can be given before all was read: the file is put
+    together first, in memory or, when large, in a temporary file without a name.
 
     Raises:
         IntegrityError, StorageError: also from ``read``.
     """
     if entry.incomplete:
         raise _lost()
-    pieces = _layers(content, entry) if layered else _in_order(content, entry)
+    pieces = _layers(opened.content, entry) if opened.layered else _in_order(opened.content, entry)
     try:
-        yield _Pieces(pieces)
+        yield _Pieces(_sure(pieces, doubted=opened.doubts(entry)))
     finally:
         pieces.close()
 
@@ -54,6 +54,12 @@ class _Pieces:
             self._rest = piece
         taken, self._rest = bytes(self._rest[:size]), self._rest[size:]
         return taken
+
+
+def _sure(pieces: Iterator[memoryview], *, doubted: bool) -> Iterator[memoryview]:
+    yield from pieces
+    if doubted:
+        raise IntegrityError(DOUBT)
 
 
 def _in_order(content: Content, entry: Entry) -> Generator[memoryview, None, None]:

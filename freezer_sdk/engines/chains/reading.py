@@ -6,20 +6,22 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from freezer_sdk.engines.chains.codec import LevelStream
-from freezer_sdk.engines.chains.content import ROOT, Content
+from freezer_sdk.engines.chains.content import ROOT, Content, holds_content
 from freezer_sdk.engines.chains.findings import Findings
 from freezer_sdk.engines.chains.items import sound
 from freezer_sdk.engines.chains.layout import LevelId
 from freezer_sdk.engines.chains.listing import Listed, faults
 from freezer_sdk.engines.chains.store import Store
 from freezer_sdk.errors import IntegrityError, UnsupportedFormat, WrongPassword
-from freezer_sdk.model import Backup, EntryType
+from freezer_sdk.model import Backup, Entry, EntryType, Problem
 from freezer_sdk.modes.base import ProblemHandler
 from freezer_sdk.storages.base import Reader
 from freezer_sdk.streams.readahead import read_ahead
+
+DOUBT: Final = "its content may be wrong: it is in a stream that is damaged, and has no check of its own"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,9 @@ class Opened:
     Attributes:
         root: recorded absolute path of the content's ``.``.
         findings: takes what is found wrong, once each.
+        doubtful: times of levels whose streams are damaged somewhere and have no check but at their end: what decodes
+            of them need not be what was stored.
+        layered: files have parts in several levels.
     """
 
     backup: Backup
@@ -36,6 +41,16 @@ class Opened:
     content: Content
     levels: Sequence[WatchedLevel]
     findings: Findings
+    doubtful: frozenset[int] = frozenset()
+    layered: bool = False
+
+    def doubts(self, entry: Entry) -> bool:
+        """Whether the content of a file may be wrong though it can be read."""
+        if not self.doubtful or entry.type is not EntryType.FILE or not entry.size:
+            return False
+        if self.content.checked(entry.path):
+            return False
+        return holds_content(entry, self.doubtful, layered=self.layered)
 
 
 class WatchedLevel:
@@ -138,7 +153,27 @@ def open_backup(
     levels = [WatchedLevel(store.coding.stream(level), tick) for level in listed.levels]
     _try_password(levels)
     content = store.codec.content(levels, problem=findings.add)
-    return Opened(backup=listed.backup, root=_root(listed, content), content=content, levels=levels, findings=findings)
+    _read_to_the_end(levels, findings)
+    return Opened(
+        backup=listed.backup,
+        root=_root(listed, content),
+        content=content,
+        levels=levels,
+        findings=findings,
+        doubtful=frozenset(level.id.time for level in levels if not level.ended and not level.id.sealed),
+        layered=store.codec.layered,
+    )
+
+
+def _read_to_the_end(levels: Sequence[WatchedLevel], findings: Findings) -> None:
+    """Only the end of a stream tells whether all of it is right; the codec need not have come so far."""
+    told = {problem.path for problem in findings.problems}
+    for level in levels:
+        if not level.ended and level.id.data not in told:
+            try:
+                level.drain()
+            except (IntegrityError, UnsupportedFormat) as error:
+                findings.add(Problem(path=level.id.data, kind="damaged", message=error.message))
 
 
 def _try_password(levels: Sequence[WatchedLevel]) -> None:

@@ -165,7 +165,7 @@ class ChainRepository:
         """
         opened = self._open(backup)
         entry = self._file(opened, path)
-        return reading(opened.content, entry, layered=self._store.codec.layered)
+        return reading(opened, entry)
 
     @staticmethod
     def _file(opened: Opened, path: bytes) -> Entry:

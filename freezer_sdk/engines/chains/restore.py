@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.chains.content import Piece
 from freezer_sdk.engines.chains.items import Items, sound
-from freezer_sdk.engines.chains.reading import Opened
+from freezer_sdk.engines.chains.reading import DOUBT, Opened
 from freezer_sdk.engines.chains.select import Selected, Selection, names_by_directory, recorded_path
 from freezer_sdk.engines.chains.writers import Writers, writers_of
 from freezer_sdk.errors import IntegrityError, RestoreError
@@ -49,6 +49,7 @@ class Restore:
         self._links: dict[tuple[bytes, EntryType], bytes] = {}
         self._names: list[_Name] = []
         self._failed: set[bytes] = set()
+        self._doubts, self._doubtful = opened.doubts, set[bytes]()
         self._counts = {"files": 0, "directories": 0, "others": 0, "bytes": 0, "skipped": 0}
         self._next_event, self._ticks = 0.0, 0
 
@@ -161,6 +162,8 @@ class Restore:
     def _file(self, path: bytes, entry: Entry, item: Item) -> None:
         if entry.incomplete:
             raise IntegrityError("its content is in a part of the backup that cannot be read")
+        if self._doubts(entry):
+            self._doubtful.add(path)
         if self._options.dry_run:
             self._done(entry.size)
         elif not entry.size:
@@ -212,6 +215,7 @@ class Restore:
                     return
                 writers.commit(path)
             self._done(size)
+            self._tell_doubt(path, path)
         except TargetUnusable:
             raise
         except (RestoreError, IntegrityError, OSError) as error:
@@ -236,6 +240,7 @@ class Restore:
                     raise IntegrityError(f"{os.fsdecode(first)!r}, another name of it, is not whole")
                 self._target.hardlink(path, first, item)
                 self._counts["files" if item.attributes.mode >> 12 == _REGULAR else "others"] += 1
+                self._tell_doubt(path, first)
             except TargetUnusable:
                 raise
             except (RestoreError, IntegrityError, OSError) as error:
@@ -248,6 +253,10 @@ class Restore:
         kind = "damaged" if isinstance(error, IntegrityError) else "unwritable"
         message = error.strerror or str(error) if isinstance(error, OSError) else str(error)
         self._findings.add(Problem(path=os.fsdecode(path), kind=kind, message=message))
+
+    def _tell_doubt(self, path: bytes, first: bytes) -> None:
+        if first in self._doubtful:
+            self._findings.add(Problem(path=os.fsdecode(path), kind="unverified", message=DOUBT))
 
     def _refuse(self, entry: Entry, error: Exception) -> None:
         code = error.code if isinstance(error, RestoreError) else "damaged"
