@@ -147,11 +147,36 @@ def open_backup(
         IntegrityError, UnsupportedFormat: nothing at all can be read.
         StorageError.
     """
+    return put_together(store, listed, *open_levels(store, listed, tick=tick, told=told))
+
+
+def open_levels(
+    store: Store,
+    listed: Listed,
+    *,
+    tick: Callable[[], None] = lambda: None,
+    told: ProblemHandler = lambda problem: None,
+) -> tuple[Sequence[WatchedLevel], Findings]:
+    """The first half of :func:`open_backup`: the streams, the password tried on each, and what is missing.
+
+    Raises:
+        WrongPassword, StorageError.
+    """
     findings = Findings(told)
     for fault in faults(listed):
         findings.add(fault)
     levels = [WatchedLevel(store.coding.stream(level), tick) for level in listed.levels]
     _try_password(levels)
+    return levels, findings
+
+
+def put_together(store: Store, listed: Listed, levels: Sequence[WatchedLevel], findings: Findings) -> Opened:
+    """The second half of :func:`open_backup`: reads what the levels hold.
+
+    Raises:
+        IntegrityError, UnsupportedFormat: nothing at all can be read.
+        StorageError.
+    """
     content = store.codec.content(levels, problem=findings.add)
     _read_to_the_end(levels, findings)
     return Opened(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -18,7 +19,7 @@ from freezer_sdk.engines.chains.backup import BackupRun
 from freezer_sdk.engines.chains.extract import reading
 from freezer_sdk.engines.chains.items import sound
 from freezer_sdk.engines.chains.listing import Listing
-from freezer_sdk.engines.chains.reading import Opened, open_backup
+from freezer_sdk.engines.chains.reading import Opened, open_backup, open_levels, put_together
 from freezer_sdk.engines.chains.restore import Restore
 from freezer_sdk.engines.chains.retention import ChainRetention
 from freezer_sdk.engines.chains.select import recorded_path
@@ -195,8 +196,22 @@ class ChainRepository:
         def told(problem: Problem) -> None:
             context.events(Event(kind="problem", operation="restore", path=problem.path, problem=problem))
 
-        opened = open_backup(self._store, self._listing.find(backup), tick=context.cancel.check, told=told)
-        return Restore(opened, options, context).run(target)
+        started = time.monotonic()
+        store, listed = self._store, self._listing.find(backup)
+        levels, findings = open_levels(store, listed, tick=context.cancel.check, told=told)
+        done = store.codec.restore(levels, target, options, context, problem=findings.add)
+        if done is None:
+            return Restore(put_together(store, listed, levels, findings), options, context).run(target)
+        return RestoreResult(
+            backup=backup,
+            target=target,
+            files=done.files,
+            directories=done.directories,
+            others=done.others,
+            bytes=done.bytes,
+            duration=round(time.monotonic() - started, 3),
+            problems=findings.problems,
+        )
 
     def whole(self, backup: str, context: Context, *, problem: ProblemHandler) -> Whole:
         """One backup, to be read as a whole.
