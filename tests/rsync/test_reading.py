@@ -247,6 +247,18 @@ def test_cut_streams_keep_what_decodes(source: Path, version: int, with_state: b
                     assert found.fatal
             elif cut < size:
                 assert found.fatal
+                assert all(content == truth.get(path, {}).get("content") for path, content in found.whole.items())
+
+
+def test_a_cut_stream_without_signatures_gives_the_files_before_the_cut(source: Path) -> None:
+    for name in "abc":
+        (source / name).write_bytes(name.encode() * 5000)
+    agent = FirstVersion(source)
+    agent.run()
+    order = [name for _where, _below, names in os.walk(source) for name in names]
+    found = read([replace(chain(agent.streams, [b""])[0], cut=len(agent.streams[0]) - 100)])
+    assert found.whole == {name.encode(): name.encode() * 5000 for name in order[:2]}
+    assert found.fatal
 
 
 def test_a_lost_tail_with_signatures_loses_nothing_else(source: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 from freezer_sdk.engines.chains.codec import LevelStream
-from freezer_sdk.engines.chains.content import Piece, stored_as
+from freezer_sdk.engines.chains.content import Content, Piece, stored_as
 from freezer_sdk.engines.rsync.items import Damaged, Item, block_count
 from freezer_sdk.engines.rsync.levels import Level, opened
 from freezer_sdk.engines.rsync.merge import Merged, Node, damage, merge
@@ -22,7 +22,7 @@ _STEP = 256 << 10
 _SPARSE = 1 << 23  # numbers of blocks that fit into a small map of bits
 
 
-class RsyncContent:
+class RsyncContent(Content):
     """A :class:`~freezer_sdk.engines.chains.content.Content`."""
 
     def __init__(self, levels: Sequence[LevelStream], *, problem: ProblemHandler) -> None:
@@ -96,6 +96,11 @@ class RsyncContent:
             if len(same) > 1:
                 groups.update(dict.fromkeys(same, b"%d:%s" % (level, first)))
         return groups
+
+    def checked(self, path: bytes) -> bool:
+        """See :meth:`Content.checked <freezer_sdk.engines.chains.content.Content.checked>`."""
+        known = self._merged.known(path)
+        return known is not None and known.signature is not None
 
     # -- contents ------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from freezer_sdk.engines.chains.codec import LevelStream
@@ -113,15 +113,12 @@ def opened(stream: LevelStream) -> Iterator[Level]:
         Damaged: it cannot be opened.
         UnsupportedFormat, WrongPassword, StorageError.
     """
-    try:
-        context = stream.open()
-        reader = context.__enter__()
-    except IntegrityError as error:
-        raise Damaged(error.message) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            reader = stack.enter_context(stream.open())
+        except IntegrityError as error:
+            raise Damaged(error.message) from error
         yield Level(stream, reader)
-    finally:
-        context.__exit__(None, None, None)
 
 
 class _Bytes:

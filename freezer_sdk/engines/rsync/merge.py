@@ -52,6 +52,7 @@ class Merged:
         state: what the last level says about the whole tree; ``None``: nothing that can be read.
         version: of the format of the last level.
         broken: what is wrong with levels that are not whole, by their numbers.
+        gaps: numbers of levels below which one is missing.
     """
 
     nodes: dict[bytes, Node] = field(default_factory=dict)
@@ -59,6 +60,7 @@ class Merged:
     version: int = 2
     block_size: int = 0
     broken: dict[int, str] = field(default_factory=dict)
+    gaps: set[int] = field(default_factory=set)
 
     def known(self, path: bytes) -> Known | None:
         """What the state says of an entry."""
@@ -77,7 +79,8 @@ def merge(levels: Sequence[LevelStream], problem: ProblemHandler) -> Merged:
     for number, level in enumerate(levels):
         replay.level(number, level)
         if level.id.level != (levels[number - 1].id.level + 1 if number else 0):
-            merged.broken[number] = "a level below it is missing"
+            merged.gaps.add(number)
+            merged.broken.setdefault(number, "a level below it is missing")
     merged.state = _state(merged, levels[-1], problem)
     for number, reason in merged.broken.items():
         # all facts, names and checksums are in the state of version 1: what is lost is told by name
@@ -207,6 +210,7 @@ def _reconcile(merged: Merged, problem: ProblemHandler) -> None:
                 _supply(merged, path, known, problem)
         elif known.incomplete:
             node.lost = True
+            node.item = replace(node.item, size=0)
         else:
             node.item = _corrected(node.item, known)
 
@@ -250,7 +254,6 @@ def _mtime(known: Known) -> int:
 
 def _judge(merged: Merged, problem: ProblemHandler) -> None:
     """Marks files whose content is lost for certain."""
-    worst = max(merged.broken, default=-1)
     for path, node in merged.nodes.items():
         if not node.item.is_file or node.lost:
             continue
@@ -263,7 +266,7 @@ def _judge(merged: Merged, problem: ProblemHandler) -> None:
                 reason = "its content is in what cannot be read"
         elif not _covered(node, merged.block_size):
             reason = "what its changes were made to is missing"
-        elif worst >= 0 and (known is None or known.signature is None) and not _after(node, worst):
+        elif (known is None or known.signature is None) and not _certain(node, merged):
             reason = "it may have been changed by what cannot be read"
         if reason:
             node.lost = True
@@ -278,9 +281,10 @@ def _covered(node: Node, block_size: int) -> bool:
     return len({number for source in node.sources for number in source.blocks or () if number < count}) == count
 
 
-def _after(node: Node, worst: int) -> bool:
-    last = node.sources[-1]
-    return last.level > worst and last.blocks is None
+def _certain(node: Node, merged: Merged) -> bool:
+    """Whether what cannot be read may not hold changes of a file: it was stored whole later, or is in what can be."""
+    whole, own = node.sources[0].level, {source.level for source in node.sources}
+    return all(whole >= gap for gap in merged.gaps) and all(number in own or number < whole for number in merged.broken)
 
 
 def _adopt(merged: Merged, problem: ProblemHandler) -> None:

@@ -18,12 +18,13 @@ from freezer_sdk.engines.rsync.state import Known, State
 from freezer_sdk.engines.rsync.v2 import pack_item
 from freezer_sdk.files.extras import device, find, xattrs
 from freezer_sdk.files.posix import Owners
-from freezer_sdk.model import BackupStats, Problem
+from freezer_sdk.model import BackupStats, Event, Problem
 from freezer_sdk.modes.base import STAT, Attributes, Directory, Enter, Extra, Extras, ProblemHandler, Tree
 
 CHUNK = 1 << 20
 _COARSE = 2_000_000_000  # file systems with times in whole seconds
 _TICK = 20_000_000  # several ticks of the kernel's coarse clock
+_EVENT_EVERY = 0.1  # seconds
 _VANISHED = (FileNotFoundError, NotADirectoryError)
 
 
@@ -75,6 +76,9 @@ class _Place(NamedTuple):
 class Survey:
     """Looks at a whole tree.
 
+    Args:
+        root: absolute path of what is backed up.
+
     Attributes:
         items: of what has changed, packed, in the order in which contents must follow.
         count: of these items.
@@ -82,7 +86,9 @@ class Survey:
         state: what the next level will know.
     """
 
-    def __init__(self, base: State | None, block_size: int, *, context: Context, problem: ProblemHandler) -> None:
+    def __init__(
+        self, base: State | None, root: bytes, *, block_size: int, context: Context, problem: ProblemHandler
+    ) -> None:
         self._base = dict(base.files) if base is not None else {}
         self._block_size = block_size
         self._context = context
@@ -91,6 +97,9 @@ class Survey:
         self._owners = Owners()
         self._links: dict[bytes, bytes] = {}
         self._start_ns = _clock_ns()
+        self._next_event = 0.0
+        self._single = False  # a file is backed up, no directory
+        self.root = root
         self.items = bytearray()
         self.count = 0
         self.pending: list[Pending] = []
@@ -105,6 +114,7 @@ class Survey:
         """
         for directory, below in directories(tree, self._problem):
             self._context.cancel.check()
+            self._progress(directory.path)
             if below is None:
                 self._root(directory)
                 continue
@@ -116,6 +126,7 @@ class Survey:
     def _root(self, directory: Directory) -> None:
         attributes = _attributes(directory, 0)
         if not stat.S_ISDIR(attributes.mode):
+            self._single = True
             self._entry(directory, 0, None, os.path.basename(directory.names[0]))
             return
         self.counts.directories += 1
@@ -239,7 +250,22 @@ class Survey:
 
     def _unreadable(self, path: bytes, error: OSError) -> None:
         kind = "vanished" if isinstance(error, _VANISHED) else "unreadable"
-        self._problem(Problem(path=os.fsdecode(path), kind=kind, message=error.strerror or str(error)))
+        self._problem(Problem(path=self.shown(path), kind=kind, message=error.strerror or str(error)))
+
+    def shown(self, path: bytes) -> str:
+        """The absolute path of an entry."""
+        above = os.path.dirname(self.root) if self._single else self.root
+        return os.fsdecode(self.root if path == b"." else above.rstrip(b"/") + b"/" + path)
+
+    def _progress(self, path: bytes) -> None:
+        now = time.monotonic()
+        if now >= self._next_event:
+            self._next_event = now + _EVENT_EVERY
+            counts = self.counts
+            event = Event(
+                kind="progress", operation="backup", path=os.fsdecode(path), files=counts.files, bytes=counts.read_bytes
+            )
+            self._context.events(event)
 
     # -- what is recorded ----------------------------------------------------------------------------------
 

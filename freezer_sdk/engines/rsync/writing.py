@@ -46,7 +46,8 @@ def write_level(
     below = None if base is None else usable_state(base)
     if below is not None:
         block_size = below.block_size
-    survey = Survey(below, block_size, context=context, problem=problem)
+    root = tree.roots[0]
+    survey = Survey(below, root, block_size=block_size, context=context, problem=problem)
     del below
     survey.walk(tree)
     mount_points = tuple(tree.mount_points)
@@ -55,7 +56,6 @@ def write_level(
         output(survey.items[at : at + CHUNK])
     survey.items.clear()
     Contents(survey, block_size, output=output, context=context, problem=problem).write(tree)
-    root = tree.roots[0]
     survey.state.location = root
     return Written(
         state=dump(survey.state, compression=compression, platform=sys.platform),
@@ -148,7 +148,9 @@ class Contents:
             left = self._whole(fd, pending) if pending.blocks is None else self._blocks(fd, pending, pending.blocks)
             after = Attributes._make(STAT.unpack(directory.restat(index, fd)))
         except OSError as error:
-            self._problem(Problem(path=os.fsdecode(pending.path), kind="unreadable", message=str(error.strerror)))
+            self._problem(
+                Problem(path=self._survey.shown(pending.path), kind="unreadable", message=str(error.strerror))
+            )
             return
         finally:
             os.close(fd)
@@ -159,7 +161,7 @@ class Contents:
         recorded = pending.attributes
         if before != recorded or after != recorded:
             pending.known.racy = True  # what the next level has to look at again
-        path = os.fsdecode(pending.path)
+        path = self._survey.shown(pending.path)
         if torn or after != before or after.size < recorded.size:
             self._problem(Problem(path=path, kind="changed", message="changed while it was read"))
         elif after.size > recorded.size:
@@ -224,7 +226,7 @@ class Contents:
     def _lost(self, pending: Pending, error: OSError) -> None:
         kind = "vanished" if isinstance(error, FileNotFoundError) else "unreadable"
         message = error.strerror or str(error)
-        self._problem(Problem(path=os.fsdecode(pending.path), kind=kind, message=message))
+        self._problem(Problem(path=self._survey.shown(pending.path), kind=kind, message=message))
         size = pending.attributes.size
         blocks = pending.blocks
         left = (
