@@ -89,3 +89,36 @@ def test_the_reader_in_the_documentation_and_tar_restore_it(storage, tmp_path):
         plain = subprocess.run(command, input=storage.get(name), capture_output=True, check=True).stdout
         subprocess.run(["tar", "-xz", "-C", tmp_path / "out"], input=plain, check=True)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [SECRET, "other"]
+
+
+@pytest.mark.parametrize("password", [None, PASSWORD])
+def test_levels_of_the_exchange_form_need_tar_and_openssl_only(password, tmp_path):
+    """As the guide to recovery has it; what was deleted between two levels goes."""
+    guide = (Path(__file__).parents[2] / "docs" / "how-to" / "recover-without-freezer.md").read_text()
+    assert "tar --extract --gzip --incremental --directory=" in guide
+    tree, out = tmp_path / "tree", tmp_path / "out"
+    tree.mkdir()
+    out.mkdir()
+    options = {"strategy": "incremental", "cipher": "openssl"}
+    storage = MemoryStorage()
+    with Freezer(
+        storage, create=True, engine="tar", password=password, encryption=password is not None, engine_options=options
+    ) as freezer:
+        for number in range(3):
+            (tree / f"new{number}").write_text(f"{number}\n" * 100)
+            (tree / f"new{number - 2}").unlink(missing_ok=True)
+            freezer.backup(tree, name="etc", host="node1")
+    (tmp_path / "password").write_text(f"{password}\n")
+    streams = sorted(info.name for info in storage.list("data/tar/") if info.name.endswith("/data"))
+    assert len(streams) == 3
+    for name in streams:
+        data = storage.get(name)
+        if password:
+            command = ["openssl", "enc", "-d", "-aes-256-cfb", "-pass", f"file:{tmp_path / 'password'}"]
+            data = subprocess.run(command, input=data, capture_output=True, check=True).stdout
+        command = ["tar", "--extract", "--gzip", "--incremental", f"--directory={out}"]
+        subprocess.run(command, input=data, check=True)
+    assert {path.name: path.read_text() for path in out.iterdir()} == {
+        path.name: path.read_text() for path in tree.iterdir()
+    }
+    assert sorted(path.name for path in out.iterdir()) == ["new1", "new2"]
