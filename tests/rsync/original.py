@@ -11,6 +11,7 @@ import io
 import json
 import os
 import stat
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,14 @@ from typing import Any
 import msgpack
 
 V1_BLOCK = 4096
+
+
+def wait_for_the_clock() -> None:
+    """The original does not see a change in the tick of the file systems' clock in which it looked."""
+    clock = getattr(time, "CLOCK_REALTIME_COARSE", time.CLOCK_REALTIME)
+    start = time.clock_gettime_ns(clock)
+    while time.clock_gettime_ns(clock) == start:
+        time.sleep(0.001)
 
 
 def weak(data: bytes) -> int:
@@ -123,6 +132,7 @@ class FirstVersion:
         self._files, self._exact = json.loads(json.dumps(files)), exact
         self.streams.append(out.getvalue())
         self.states.append(stored)
+        wait_for_the_clock()
 
     def _file(
         self,
@@ -241,6 +251,7 @@ class SecondVersion:
         }
         self.streams.append(packed + contents)
         self.states.append(zlib.compress(msgpack.packb(document, use_bin_type=False)))
+        wait_for_the_clock()
 
     def _read(self, path: bytes) -> bytes:
         return Path(os.fsdecode(os.path.join(os.fsencode(self.source), path))).read_bytes()

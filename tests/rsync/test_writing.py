@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from rsync.chain import Facts, Writer, chain, look, read
 from rsync.changes import change, histories
-from rsync.original import SecondVersion, extract
+from rsync.original import SecondVersion, extract, wait_for_the_clock
 
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.rsync.codec import RsyncCodec
@@ -79,6 +79,7 @@ def test_the_original_can_go_on_with_a_chain_and_so_can_we(history: list[list[in
                 writer.states.append(agent.states[-1])
             else:
                 writer.run()
+                wait_for_the_clock()
             found = read(chain(writer.streams, writer.states, block=512))
             assert not found.fatal
             got, real = found.facts(), look(source)
