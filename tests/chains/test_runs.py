@@ -501,6 +501,46 @@ def test_a_password_for_a_plain_series_begins_an_encrypted_chain(tree: Path, tmp
         assert "cipher" in {problem.kind for problem in backup.problems}
 
 
+class Person:
+    """Sits at a terminal, and counts how often it is asked for the password."""
+
+    interactive = True
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self) -> str:
+        self.asked += 1
+        return PASSWORD
+
+
+def test_nobody_is_asked_for_a_password_that_is_not_needed(tree: Path) -> None:
+    storage, person = MemoryStorage(), Person()
+    with opened(storage) as freezer:
+        freezer.backup(tree, name="t")
+    for marked in (True, False):
+        if not marked:
+            storage.delete("freezer-sdk/store")
+        with Freezer(storage, password=person, engine="tar") as freezer:
+            backup = freezer.backup(tree, name="t")
+            assert freezer.verify(read_data=True).ok
+            assert not backup.problems
+    assert not person.asked
+    assert not list(storage.list("metadata/tar-sealed/"))
+
+
+@pytest.mark.parametrize("cipher", ["openssl", "sealed"])
+def test_who_sits_at_a_terminal_is_asked_once_when_it_must_be(cipher: str, tree: Path) -> None:
+    storage, person = MemoryStorage(), Person()
+    with opened(storage, password=PASSWORD, cipher=cipher) as freezer:
+        freezer.backup(tree, name="t")
+    storage.delete("freezer-sdk/store")
+    with Freezer(storage, password=person, engine="tar", engine_options={"max_level": 3}) as freezer:
+        assert [freezer.backup(tree, name="t").level for _ in range(2)] == [1, 2]
+        assert freezer.verify(read_data=True).ok
+    assert person.asked == 1
+
+
 def test_encryption_needs_a_password() -> None:
     with pytest.raises(ConfigurationError, match="needs a password"):
         Freezer.create(MemoryStorage(), engine="tar")
