@@ -328,6 +328,27 @@ def test_lengths_that_promise_too_much_cost_nothing() -> None:
             assert not found.whole
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {b"mode": 0o170644, b"mtime": 1.0, b"ctime": 1.0},
+        {b"mode": 0o100644, b"mtime": float("nan"), b"ctime": 1.0},
+        {b"mode": 0o100644, b"mtime": float("inf"), b"ctime": 1.0},
+        {b"mode": b"x", b"mtime": 1.0, b"ctime": 1.0},
+        {b"mode": 0o100644, b"mtime": 1.0, b"ctime": 1.0, b"signature": [[1], []]},
+        {b"mode": 0o100644, b"mtime": 1.0, b"ctime": 1.0, b"signature": [[1], [b"zz"]]},
+        {b"mode": 0o100644, b"mtime": 1.0, b"ctime": 1.0, b"size": -1},
+    ],
+)
+def test_signatures_that_cannot_be_are_not_used(facts: dict[bytes, Any]) -> None:
+    inode = {b"mode": 0o100644, b"mtime": 1.0, b"size": 3}
+    head = [{b"path": b"a", b"inode": inode}]
+    state = zlib.compress(msgpack.packb({b"files": {b"a": facts, b"a/b": facts}}))
+    found = read(chain([msgpack.packb(head) + b"abc"], [state], block=4096))
+    assert found.whole == {b"a": b"abc"}
+    assert [problem.kind for problem in found.problems] == ["signatures"]
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 1 << 32), st.sampled_from([0, 1, 2]))
 def test_tampered_levels_end_in_errors_of_the_library(seed: int, version: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import json
+import stat
 import zlib
 from array import array
 from collections.abc import Iterator
@@ -11,7 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from freezer_sdk.engines.rsync.fields import Fields, name, text
-from freezer_sdk.engines.rsync.items import MAX_BLOCK_SIZE, NANOSECONDS, Damaged, Item, clean_path
+from freezer_sdk.engines.rsync.items import (
+    MAX_BLOCK_SIZE,
+    NANOSECONDS,
+    Damaged,
+    Item,
+    clean_path,
+    entry_type,
+    to_nanoseconds,
+)
 from freezer_sdk.engines.rsync.packing import Packing
 from freezer_sdk.engines.rsync.signature import STRONG, Signature
 from freezer_sdk.engines.rsync.unpack import Unpacker
@@ -159,9 +168,12 @@ def _load_entry(values: Unpacker) -> Known:
         else:
             facts[key] = values.value()
     fields = Fields(facts)
+    mode, mtime = fields.number(b"mode"), fields.seconds(b"mtime")
+    entry_type(mode)
+    to_nanoseconds(mtime)
     return Known(
-        mode=fields.number(b"mode"),
-        mtime=fields.seconds(b"mtime"),
+        mode=mode,
+        mtime=mtime,
         ctime=fields.seconds(b"ctime"),
         signature=signature,
         size=fields.optional(b"size"),
@@ -219,9 +231,13 @@ def _add(state: State, path: bytes, facts: object) -> None:
         return
     signature = _json_signature(fields.get("signature"))
     is_file = str(inode.get("ftype")) in "ru"
+    mode = inode.number("mode")
+    if is_file:
+        mode = stat.S_IFREG | stat.S_IMODE(mode)
+    entry_type(mode)
     item = Item(
         path=clean,
-        mode=inode.number("mode"),
+        mode=mode,
         uid=inode.number("uid"),
         gid=inode.number("gid"),
         user=name(inode.text("uname")),
@@ -233,8 +249,8 @@ def _add(state: State, path: bytes, facts: object) -> None:
     )
     state.files[clean] = Known(
         mode=item.mode,
-        mtime=inode.seconds("mtime"),
-        ctime=inode.seconds("ctime"),
+        mtime=float(inode.number("mtime", lowest=-_SECONDS)),
+        ctime=float(inode.number("ctime", lowest=-_SECONDS)),
         signature=signature if is_file else None,
         item=item,
         size=item.size,

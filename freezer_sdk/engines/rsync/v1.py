@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
 from freezer_sdk.engines.rsync.fields import Fields, name
-from freezer_sdk.engines.rsync.items import NANOSECONDS, Damaged, Item, block_array, block_count, clean_path
+from freezer_sdk.engines.rsync.items import NANOSECONDS, Damaged, Item, block_array, block_count, clean_path, entry_type
 from freezer_sdk.engines.rsync.items import stored_size as size_of_blocks
 
 BLOCK_SIZE: Final = 4096
@@ -68,6 +68,7 @@ def _made(stream: Bytes, path: bytes, fields: Fields) -> Item:
     is_file = kind in (b"r", b"u")
     if is_file:
         mode = stat.S_IFREG | stat.S_IMODE(mode)  # of an unknown type, the original has the content and nothing else
+    entry_type(mode)
     size = fields.number("size") if is_file else 0
     blocks = None
     stored = size
