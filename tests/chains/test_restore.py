@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import stat
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from chains.shelf import T0, LayeredCodec, Part, Shelf, directory, file, symlink
 
 from freezer_sdk.engines.base import Context
+from freezer_sdk.engines.chains.content import Piece
+from freezer_sdk.engines.chains.findings import Findings
+from freezer_sdk.engines.chains.listing import Listing
+from freezer_sdk.engines.chains.reading import Opened
+from freezer_sdk.engines.chains.restore import Restore
 from freezer_sdk.errors import BackupNotFound, Cancelled, IntegrityError, RestoreConflict, RestoreError, WrongPassword
 from freezer_sdk.model import Entry, EntryType, Event, Layout, Overwrite, RestoreOptions, Status
 from freezer_sdk.streams.cancel import CancelToken
@@ -411,3 +418,50 @@ def test_special_entries_are_made_where_that_is_allowed(tmp_path: Path) -> None:
     result = shelf.restore(tmp_path / "out")
     assert stat.S_ISFIFO((tmp_path / "out/fifo").stat().st_mode)
     assert result.others == 1
+
+
+def test_what_is_forgotten_or_mended_meanwhile_is_seen(shelf: Shelf) -> None:
+    level = shelf.add(1, [*TREE, file(b"z", 1)], [Part(b"z", b"z")])
+    repository = shelf.repository()
+    first, second = (each.id for each in repository.backups())
+    whole = shelf.storage.get(level.data)
+    shelf.storage.put(level.data, [whole[:-9]])
+    with pytest.raises(IntegrityError):
+        list(repository.entries(second))
+    shelf.storage.put(level.data, [whole])
+    assert len(list(repository.entries(second))) == len(TREE) + 1
+    shelf.storage.delete(level.metadata)
+    with pytest.raises(BackupNotFound):
+        list(repository.entries(second))
+    assert len(list(repository.entries(first))) == len(TREE)
+
+
+def test_memory_for_a_file_that_waits_for_its_content(tmp_path: Path) -> None:
+    """What is kept of each is little: a tree of millions must not fill the memory."""
+    files = 20_000
+    stopped = Cancelled("enough seen")
+
+    class Many:
+        def entries(self) -> Iterator[Entry]:
+            yield directory(b".")
+            for number in range(files):
+                yield file(b"a name of usual length %06d" % number, 10)
+
+        def pieces(self, wanted: Callable[[bytes], bool]) -> Iterator[Piece]:
+            self.kept = tracemalloc.get_traced_memory()[0] - before
+            raise stopped
+            yield
+
+    content = Many()
+    shelf = Shelf()
+    shelf.add(0, [directory(b".")])
+    (listed,) = Listing(shelf.store()).read()
+    opened = Opened(backup=listed.backup, root=b"/", content=content, levels=(), findings=Findings())
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        with pytest.raises(Cancelled):
+            Restore(opened, RestoreOptions(), Context()).run(str(tmp_path / "out"))
+    finally:
+        tracemalloc.stop()
+    assert content.kept / files < 320

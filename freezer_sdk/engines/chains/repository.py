@@ -18,6 +18,7 @@ from freezer_sdk.engines.base import Context, Repository
 from freezer_sdk.engines.chains.backup import BackupRun
 from freezer_sdk.engines.chains.extract import reading
 from freezer_sdk.engines.chains.items import sound
+from freezer_sdk.engines.chains.layout import LevelId
 from freezer_sdk.engines.chains.listing import Listing
 from freezer_sdk.engines.chains.reading import Opened, open_backup, open_levels, put_together
 from freezer_sdk.engines.chains.restore import Restore
@@ -57,7 +58,7 @@ class ChainRepository:
         self._store = store
         self._listing = Listing(store)
         self._lock = threading.Lock()
-        self._opened: OrderedDict[str, Opened] = OrderedDict()
+        self._opened: OrderedDict[tuple[LevelId, ...], Opened] = OrderedDict()
 
     @property
     def store(self) -> Store:
@@ -282,17 +283,17 @@ class ChainRepository:
         self.close()
 
     def _open(self, backup: str) -> Opened:
-        """For browsing: the last few stay open, since it takes reading whole chains."""
+        """For browsing: the last few stay open while they are whole, since it takes reading whole chains."""
+        listed = self._listing.find(backup)
         with self._lock:
-            opened = self._opened.get(backup)
-            if opened is None:
-                opened = open_backup(self._store, self._listing.find(backup))
+            known = self._opened.pop(listed.levels, None)
+            opened = known or open_backup(self._store, listed)
+            if known is None:
                 next(iter(opened.content.entries()), None)  # the codec has read all by then
-                self._opened[backup] = opened
-                if len(self._opened) > _KEPT:
+            if not opened.findings.fatal:
+                self._opened[listed.levels] = opened
+                while len(self._opened) > _KEPT:
                     self._opened.popitem(last=False)
-            else:
-                self._opened.move_to_end(backup)
             return opened
 
 
