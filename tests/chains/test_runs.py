@@ -21,11 +21,13 @@ from freezer_sdk.errors import (
     Cancelled,
     ConfigurationError,
     FreezerError,
+    IntegrityError,
     LeaseLost,
     RepositoryExists,
     RepositoryLocked,
     RepositoryNotFound,
     StorageUnavailable,
+    UnsupportedFormat,
     WrongPassword,
 )
 from freezer_sdk.model import BackupOptions, Event
@@ -552,6 +554,38 @@ def test_encryption_needs_a_password() -> None:
 def test_an_empty_storage_is_no_store() -> None:
     with pytest.raises(RepositoryNotFound):
         Freezer(MemoryStorage(), engine="tar")
+
+
+@pytest.mark.parametrize(
+    "change", [("openssl", "sealed"), ("sealed", "openssl"), ("2026", "2025"), ('"version": 1', '"version": 2')]
+)
+def test_a_store_tells_when_what_it_says_was_changed(change: tuple[str, str], tree: Path) -> None:
+    storage = MemoryStorage()
+    cipher = change[0] if change[0] in ("openssl", "sealed") else "sealed"
+    options = {"cipher": cipher}
+    with Freezer(storage, create=True, engine="tar", password=PASSWORD, engine_options=options) as freezer:
+        freezer.backup(tree, name="t")
+    text = storage.get("freezer-sdk/store").decode()
+    storage.put("freezer-sdk/store", [text.replace(*change).encode()])
+    if change[0] == "2026":  # when it was made is for people
+        Freezer(storage, engine="tar", password=PASSWORD).close()
+        return
+    with pytest.raises((IntegrityError, UnsupportedFormat)):
+        Freezer(storage, engine="tar", password=PASSWORD)
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"[]", b"{}", b'{"version": 1, "id": 5}'])
+def test_a_damaged_store_object_is_told_and_can_be_removed(content: bytes, tree: Path) -> None:
+    storage = MemoryStorage()
+    with opened(storage) as freezer:
+        backup = freezer.backup(tree, name="t")
+    storage.put("freezer-sdk/store", [content])
+    with pytest.raises(IntegrityError) as caught:
+        Freezer(storage, engine="tar")
+    assert "remove it" in (caught.value.hint or "")
+    storage.delete("freezer-sdk/store")
+    with Freezer(storage, engine="tar") as freezer:
+        assert freezer.backups() == [backup]
 
 
 def test_a_store_is_made_once() -> None:

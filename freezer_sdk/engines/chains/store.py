@@ -37,7 +37,8 @@ class Marker:
         id: 32 hexadecimal digits.
         engine: that it was made for.
         cipher: of new series: ``none``, ``openssl`` or ``sealed``.
-        check: the id, sealed: opens only with the password; empty without encryption.
+        check: id and cipher, sealed: opens only with the password, and nobody else changes the cipher to another one;
+            empty without encryption.
     """
 
     id: str
@@ -52,7 +53,7 @@ class Marker:
         identifier, check = uuid.uuid4().hex, b""
         if cipher != NONE:
             sealer = keys.seal().sealer(_CONTEXT)
-            check = sealer.update(identifier.encode()) + sealer.finalize()
+            check = sealer.update(_sealed(identifier, cipher)) + sealer.finalize()
         created = datetime.now(UTC).replace(microsecond=0)
         return cls(id=identifier, created=created, engine=engine, cipher=cipher, check=check)
 
@@ -120,8 +121,12 @@ class Marker:
         """
         if self.cipher != NONE:
             opener = keys.seal().opener(_CONTEXT)
-            if opener.update(self.check) + opener.finalize() != self.id.encode():
+            if opener.update(self.check) + opener.finalize() != _sealed(self.id, self.cipher):
                 raise IntegrityError(f"{STORE} is damaged or forged: its parts do not belong together")
+
+
+def _sealed(identifier: str, cipher: str) -> bytes:
+    return f"{identifier} {cipher}".encode()
 
 
 @dataclass(frozen=True, kw_only=True)
