@@ -30,8 +30,9 @@ class ImportBackups(RepositoryCommand, ResultCommand):
 
     examples = (
         "freezer backup import --from local:/var/freezer --into local:/srv/backups",
-        "freezer backup import --from ssh://backup@host/var/freezer --engine tar --into local:/srv/backups --dry-run",
-        "freezer backup import --from local:/var/freezer --from-password-file old-key --into local:/srv/backups",
+        "freezer backup import --from local:/var/freezer --engine tar --name www --into local:/srv/backups --dry-run",
+        "freezer backup import --from local:/var/freezer --from-password-file /etc/freezer/password "
+        "--into local:/srv/backups",
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
