@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,7 +15,7 @@ from freezer_sdk import Freezer, RetentionPolicy
 from freezer_sdk.engines.chains.catalog import Catalog, leftovers
 from freezer_sdk.engines.chains.layout import LevelId
 from freezer_sdk.engines.chains.lock import SeriesLock
-from freezer_sdk.engines.chains.removal import tidy
+from freezer_sdk.engines.chains.removal import mark_started, remove_level, tidy
 from freezer_sdk.engines.chains.retention import ChainRetention
 from freezer_sdk.errors import (
     BackupNotFound,
@@ -264,6 +265,72 @@ def test_what_the_original_left_unfinished_is_not_touched():
     storage.delete(made[-1].metadata)
     apply(storage, day(30), older_than=timedelta(0))
     assert storage.get(made[-1].data) == b"stream"
+
+
+# -- listings that lag -----------------------------------------------------------------------------------------
+
+
+class Lagging(MemoryStorage):
+    """Its listings stand still from the moment that they are told to."""
+
+    frozen = None
+
+    @property
+    def capabilities(self):
+        return replace(super().capabilities, listing_lag=timedelta(microseconds=1))
+
+    def freeze(self):
+        self.frozen = list(super().list())
+
+    def list(self, prefix="", *, delimiter=None):
+        if self.frozen is None:
+            return super().list(prefix, delimiter=delimiter)
+        return iter([info for info in self.frozen if info.name.startswith(prefix)])
+
+
+def test_what_was_just_forgotten_is_not_the_newest():
+    storage = Lagging()
+    made = fill(storage, [(0, 0, 0), (1, 0, 1), (2, 0, 2)])
+    storage.freeze()
+    Shelf(storage).repository().forget([made[2].default_id])
+    (found,) = decide(storage, day(9), keep_last=1).kept
+    assert found.id == made[1].default_id
+    apply(storage, day(9), keep_last=1)
+    storage.frozen = None
+    assert numbers(storage) == [(1, 0, 1)]
+
+
+def test_what_needed_it_and_was_just_forgotten_is_in_nobodys_way():
+    storage = Lagging()
+    made = fill(storage, RUNS[:3])
+    storage.freeze()
+    for level in reversed(made):
+        Shelf(storage).repository().forget([level.default_id])
+    storage.frozen = None
+    assert list(storage.list()) == []
+
+
+def test_a_backup_that_is_not_listed_yet_is_no_leftover():
+    storage = Lagging()
+    (level,) = fill(storage, RUNS[:1])
+    metadata = storage.get(level.metadata)
+    storage.delete(level.metadata)
+    mark_started(storage, level)
+    storage.freeze()
+    storage.put(level.metadata, [metadata])
+    assert tidy(storage, Catalog.read(storage, "tar", series="host_name"), "tar", "host_name") == []
+    storage.frozen = None
+    assert numbers(storage) == RUNS[:1]
+    assert storage.get(level.data) == b"stream"
+
+
+def test_what_is_not_listed_yet_is_removed_with_its_level():
+    storage = Lagging()
+    storage.freeze()
+    (level,) = fill(storage, RUNS[:1])
+    remove_level(storage, level)
+    storage.frozen = None
+    assert list(storage.list()) == []
 
 
 # -- holds -----------------------------------------------------------------------------------------------------

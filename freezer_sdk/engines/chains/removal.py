@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from freezer_sdk.engines.chains.catalog import Catalog, begun
 from freezer_sdk.engines.chains.layout import LevelId
+from freezer_sdk.errors import ObjectNotFound
 from freezer_sdk.storages.base import Storage
 
 
@@ -27,10 +28,24 @@ def remove_level(storage: Storage, level: LevelId) -> None:
     mark_started(storage, level)
     storage.delete(level.metadata)
     storage.flush()  # else a crash could bring back the mark of a level whose stream is gone
-    names = [item.name for prefix in level.places for item in storage.list(prefix)]
-    storage.delete_many(name for name in names if name != level.started)
+    names = {item.name for prefix in level.places for item in storage.list(prefix)} - {level.started}
+    names |= {level.data, level.engine_metadata, level.record}  # a listing may miss what has just been stored
+    storage.delete_many(sorted(names))
     storage.flush()
     storage.delete(level.started)
+
+
+def counts(storage: Storage, level: LevelId) -> bool:
+    """Whether a level is there now, where a listing may lag behind.
+
+    Raises:
+        StorageError.
+    """
+    try:
+        storage.stat(level.metadata)
+    except ObjectNotFound:
+        return False
+    return True
 
 
 def tidy(storage: Storage, catalog: Catalog, folder: str, series: str) -> list[LevelId]:
@@ -47,7 +62,7 @@ def tidy(storage: Storage, catalog: Catalog, folder: str, series: str) -> list[L
     whole = set(catalog.levels)
     unfinished = []
     for level in begun(storage, folder, series):
-        if level in whole:  # the run died after it was done
+        if level in whole or counts(storage, level):  # the run died after it was done
             storage.delete(level.started)
         else:
             remove_level(storage, level)

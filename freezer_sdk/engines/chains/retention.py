@@ -6,7 +6,9 @@ its stream. Wherever that breaks off, what still counts can be restored, and the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from freezer_sdk.engines.base import Context
@@ -15,7 +17,7 @@ from freezer_sdk.engines.chains.catalog import Catalog
 from freezer_sdk.engines.chains.layout import LevelId
 from freezer_sdk.engines.chains.listing import Listed, Listing
 from freezer_sdk.engines.chains.lock import SeriesLock
-from freezer_sdk.engines.chains.removal import remove_level, tidy
+from freezer_sdk.engines.chains.removal import counts, remove_level, tidy
 from freezer_sdk.engines.chains.store import Store
 from freezer_sdk.errors import BackupNotFound, PolicyRefusal
 from freezer_sdk.model import Backup
@@ -44,7 +46,7 @@ class ChainRetention:
         Raises:
             WrongPassword, StorageError.
         """
-        listed, now = self._listing.read(), self._now()
+        listed, now = self._present(self._listing.read()), self._now()
         ids = {each.level: each.backup.id for each in listed}
         return RetentionState(
             backups=tuple(each.backup for each in listed),
@@ -63,7 +65,7 @@ class ChainRetention:
             PolicyRefusal: one is held, or one that stays needs it; nothing was deleted.
             RepositoryLocked: a backup of the same series is being made; other series may be done already.
         """
-        listed = self._listing.read()
+        listed = self._present(self._listing.read())
         by_id = {each.backup.id: each for each in listed}
         for backup in backups:
             if backup not in by_id:
@@ -122,12 +124,22 @@ class ChainRetention:
         """The earlier of two clocks: one that runs ahead makes nothing old."""
         return min(self._storage.now(), self._clock())
 
+    def _present(self, listed: Sequence[Listed]) -> Sequence[Listed]:
+        """Without what a listing that lags still shows: as the newest one it would cost the last real backup."""
+        if not self._storage.capabilities.listing_lag:
+            return listed
+        with ThreadPoolExecutor(max(1, self._storage.max_parallel), thread_name_prefix="freezer-levels") as pool:
+            there = list(pool.map(lambda each: counts(self._storage, each.level), listed))
+        return [each for each, found in zip(listed, there, strict=True) if found]
+
     def _forget_of(self, series: str, chosen: Collection[LevelId]) -> None:
         folder = self._store.codec.folder
         with SeriesLock(self._storage, folder, series) as lock:
+            time.sleep(self._storage.capabilities.listing_lag.total_seconds())  # what was stored before is listed now
             catalog = Catalog.read(self._storage, folder, series=series)
             tidy(self._storage, catalog, folder, series)
-            _refuse_needed(self._listing.read(catalog), chosen)  # a run may have built upon one meanwhile
+            listed = self._present(self._listing.read(catalog))
+            _refuse_needed(listed, chosen)  # a run may have built upon one meanwhile
             for level in sorted(chosen, key=_deleted_at):
                 lock.check()
                 remove_level(self._storage, level)
