@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -68,6 +69,8 @@ class Planner:
             StorageError.
         """
         cipher = self._cipher()
+        if cipher == SEALED and self._store.marker is None:
+            self._try_password()
         folder = self._store.codec.folder + (SEALED_FOLDER if cipher == SEALED else "")
         runs = [LevelRun(chain=e.chain, level=e.level, time=e.time) for e in self._levels if e.folder == folder]
         decision = next_level(runs, policy, now=self._start)
@@ -129,6 +132,17 @@ class Planner:
         if self._levels:
             return SEALED if self._levels[-1].sealed else OPENSSL
         return SEALED if default == NONE else default
+
+    def _try_password(self) -> None:
+        """All of a store is sealed with one password; only a store of the original has nothing that tells which.
+
+        Raises:
+            WrongPassword, StorageError.
+        """
+        sealed = [each for each in Catalog.read(self._store.storage, self._store.codec.folder).levels if each.sealed]
+        if sealed:
+            with suppress(IntegrityError):
+                self._store.coding.record(sealed[-1])
 
     def _cipher_before(self) -> str:
         if not self._levels:
