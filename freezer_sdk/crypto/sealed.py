@@ -115,7 +115,10 @@ class SealKeys:
         with self._lock:
             secret = self._derive(salt, params)
             if not hmac.compare_digest(secret.check, check):
-                raise WrongPassword("the password is not the one that this was encrypted with")
+                raise WrongPassword(
+                    "the password is not the one that this was encrypted with",
+                    hint="each backup opens with the password that it was made with",
+                )
             if self._own is None and params == self._params:
                 self._own = secret
             return secret

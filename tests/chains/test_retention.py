@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from chains.shelf import T0, Shelf, directory, file
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from joining_storage import JoiningStorage
 
 from freezer_sdk import Freezer, RetentionPolicy
+from freezer_sdk.crypto import sealed
+from freezer_sdk.crypto.kdf import Argon2Params
 from freezer_sdk.engines.chains.catalog import Catalog, leftovers
 from freezer_sdk.engines.chains.layout import LevelId
 from freezer_sdk.engines.chains.lock import SeriesLock
@@ -336,8 +339,14 @@ def test_what_is_not_listed_yet_is_removed_with_its_level():
 # -- holds -----------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def cheap(monkeypatch):
+    """Passwords that are as easy to guess as to try."""
+    monkeypatch.setattr(sealed, "Argon2Params", partial(Argon2Params, memory=64, time=1, lanes=1))
+
+
 @pytest.mark.parametrize("password", [None, "correct horse"])
-def test_holds_keep_a_backup_and_what_it_needs(password):
+def test_holds_keep_a_backup_and_what_it_needs(password, cheap):
     shelf = Shelf(password=password)
     for level in range(3):
         shelf.add(level, [directory(b"."), file(b"a", 0)])
