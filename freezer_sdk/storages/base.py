@@ -14,7 +14,6 @@ from freezer_sdk.contract import Plugin
 from freezer_sdk.errors import Cancelled, CapabilityMissing, ConfigurationError, InvalidName
 from freezer_sdk.model import Buffer
 from freezer_sdk.options import Option
-from freezer_sdk.storages._segmented import SegmentedUpload
 
 MAX_NAME = 1024
 
@@ -323,6 +322,8 @@ class Storage(Plugin):
         check_name(f"{segments}/{0:08}")
         if size < 1:
             raise ValueError("size must be at least 1")
+        from freezer_sdk.storages._segmented import SegmentedUpload  # what needs no segments does not load it
+
         return SegmentedUpload(self, name, segments, size)
 
     def join(self, name: str, *, segments: str) -> ObjectInfo:

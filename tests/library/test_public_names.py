@@ -31,6 +31,7 @@ def test_importing_loads_no_heavy_library_and_no_plugin(statement: str) -> None:
     assert {name for name in loaded if name.startswith("freezer_sdk.") and name.count(".") > 1} <= {
         "freezer_sdk.engines.base",
         "freezer_sdk.modes.base",
+        "freezer_sdk.services.base",
         "freezer_sdk.storages.base",
         "freezer_sdk.streams.cancel",
     }
