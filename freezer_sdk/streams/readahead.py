@@ -10,8 +10,8 @@ from typing import Final
 
 from freezer_sdk.storages.base import Reader
 
-_BLOCK: Final = 1 << 20
-_BLOCKS: Final = 8
+_BLOCK: Final = 256 << 10
+_BLOCKS: Final = 16
 _WAIT: Final = 0.2  # seconds between looks at whether somebody still waits
 
 
@@ -19,7 +19,7 @@ _WAIT: Final = 0.2  # seconds between looks at whether somebody still waits
 def read_ahead(reader: Reader, *, tick: Callable[[], None] = lambda: None) -> Iterator[Reader]:
     """Reads in a thread of its own while the context lasts: decoding and its use overlap.
 
-    An error of the reader is raised where the bytes before it end. About 10 MiB are held at most.
+    An error of the reader is raised where the bytes before it end. About 4 MiB are held at most.
 
     Args:
         tick: called before each read in the calling thread; what it raises ends the reading.
