@@ -223,8 +223,11 @@ class Leases:
     problems: tuple[Problem, ...]
 
 
-def read_leases(storage: Storage, keys: KeyRing) -> Leases:
+def read_leases(storage: Storage, keys: KeyRing, *, tick: Callable[[], None] | None = None) -> Leases:
     """All leases; how old one may be is for the caller to judge.
+
+    Args:
+        tick: called again and again: there may be many leases, and one's own must not age meanwhile.
 
     Raises:
         StorageError.
@@ -244,7 +247,7 @@ def read_leases(storage: Storage, keys: KeyRing) -> Leases:
     infos = list({info.name: info for infos in (first, newest, closed) for info in infos.values()}.values())
     found = {
         item.info.name: item
-        for item in open_all(storage, keys, infos, kind=_lease_kind, role=Role.WRITER, problems=problems)
+        for item in open_all(storage, keys, infos, kind=_lease_kind, role=Role.WRITER, problems=problems, tick=tick)
     }
     for lease_id, info in newest.items():
         # the signer of the first object holds the lease: anybody can put further ones under its id

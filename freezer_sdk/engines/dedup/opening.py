@@ -49,6 +49,7 @@ def open_all(
     kind: Callable[[str], str],
     role: Role,
     problems: list[Problem],
+    tick: Callable[[], None] | None = None,
 ) -> Iterator[Found]:
     """Opens control objects; one that is gone meanwhile is passed over in silence.
 
@@ -56,6 +57,7 @@ def open_all(
         kind: of the object of a name.
         role: what a signer must be allowed to do.
         problems: what is damaged, forged or not allowed is added here.
+        tick: called again and again while there are more.
 
     Raises:
         StorageError.
@@ -74,6 +76,8 @@ def open_all(
     with ThreadPoolExecutor(max_workers=width) as pool:
         for start in range(0, len(listed), width):  # in batches, so that large objects do not pile up
             batch = listed[start : start + width]
+            if tick is not None and start:
+                tick()
             fetched = pool.map(fetch, batch) if width > 1 else map(fetch, batch)  # a thread for one is no gain
             for info, data in zip(batch, fetched, strict=True):
                 with Reported(info.name, problems):

@@ -246,3 +246,24 @@ def test_tombstones_of_backups_that_are_gone_cost_nothing(storage: Clocked, tmp_
     assert [call.name for call in calls.calls if call.name.startswith("forgotten/") and call.method == "get"] == [
         f"forgotten/{gone.id}"
     ]
+
+
+class SlowLeases(Clocked):
+    """Time passes with each lease that is read."""
+
+    seconds = 0.0
+
+    def get(self, name: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        if name.startswith("leases/"):
+            self.seconds += 1.0
+        return super().get(name, offset=offset, length=length)
+
+
+def test_a_claim_does_not_age_while_many_leases_are_read() -> None:
+    storage = SlowLeases()
+    keys = new_repository(storage, grace=20)
+    for _ in range(50):
+        protocol.Lease.create(storage, keys, COMMIT)
+    with Claim(storage, keys, clock=lambda: storage.seconds) as claim:
+        assert storage.seconds > 20
+        claim.keep()

@@ -91,7 +91,7 @@ class Claim:
         self.lease.keep()
 
     def _refuse_others(self, own: Lease) -> None:
-        for other in read_leases(self._storage, self._keys).leases:
+        for other in read_leases(self._storage, self._keys, tick=own.keep).leases:
             if other.id == own.id or not self._counts(other) or own.opened - other.refreshed > self._stale:
                 continue
             if (other.opened, other.id) < (own.opened, own.id) and not self._has_closed(other):

@@ -145,9 +145,10 @@ class Prune:
         """In the order that the protocol asks for. A sweep is announced before backups are listed."""
         storage, keys = self._storage, self._keys
         own = "" if self._claim is None else self._claim.lease.id
-        leases = protocol.read_leases(storage, keys)
+        leases = protocol.read_leases(storage, keys, tick=self._keep)
         self._leases = tuple(lease for lease in leases.leases if lease.id != own)
         self._read_control()
+        self._keep()
         self._due = find_due(
             self._marks, self._sweeps, self._leases, now=self._now, grace=self._grace, slack=self._slack
         )
@@ -165,6 +166,7 @@ class Prune:
             spare=self._now - self._grace - self._slack if self._due.generation else None,
             forget_missing=self._options.forget_missing and self._claim is not None,
         )
+        self._keep()
         if storage.capabilities.listing_lag:  # the indexes of all backups that were listed are listed then
             self._wait(storage.capabilities.listing_lag.total_seconds())
         if self._due.generation:
