@@ -122,8 +122,23 @@ def test_every_level_can_be_restored_and_stores_only_what_changed(tmp_path: Path
     stats = writer.written[2].stats
     assert (stats.new_files, stats.changed_files) == (2, 1)
     assert stats.unmodified_files == 4  # same, moved/stays, folder/0 and folder/1
-    assert (stats.files, stats.directories, stats.bytes) == (7, 3, len("level 2") + 2 + len("inside"))
+    contents = ["level 2", "xx", "inside", "inside", "inside", "same", "stays"]
+    assert (stats.files, stats.directories, stats.bytes) == (7, 3, len("".join(contents)))
+    assert stats.read_bytes == len("level 2" + "xx" + "inside")
     assert writer.written[0].stats.new_files == 5
+
+
+def test_figures_of_an_increment_are_of_the_whole_tree(tmp_path: Path) -> None:
+    source = every_kind(tmp_path / "source")
+    time.sleep(TICK)
+    writer = Writer(source)
+    full, again = writer.backup().stats, writer.backup().stats
+    assert again.new_files == 0
+    assert again.unmodified_files + again.changed_files == again.files  # times in the future look changed for ever
+    assert again.bytes == full.bytes
+    facts = writer.restored(tmp_path / "restored")
+    for stats in (full, again):
+        assert stats.directories + stats.files + stats.others == len(facts)
 
 
 def test_plain_tar_reads_a_full_level(tmp_path: Path, source: Path) -> None:
@@ -181,7 +196,7 @@ def test_what_changes_as_gnu_tar_starts_is_not_missed(
     """Clocks of kernels and file systems are coarser than the one from which GNU tar takes its start."""
     directories = [b"0\x0090\0" + each + b"\x007\x0042\0./%d\0\0\0" % n for n, each in enumerate(fractions)]
     state = b"GNU tar-1.34-2\n101\x000\0" + b"".join(directories)
-    assert Snapshot(settled(state, known=None, lost=(), left_out=None).state).start == expected
+    assert Snapshot(settled(state, known=None, lost=(), left_out=None)).start == expected
 
 
 # -- names ---------------------------------------------------------------------------------------------------

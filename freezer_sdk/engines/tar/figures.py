@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Collection
 from typing import Final
 
 from freezer_sdk.model import BackupStats
@@ -117,22 +119,54 @@ class Figures:
         else:
             self.new += 1
 
-    def stats(self, *, unmodified: int) -> BackupStats:
-        """The figures.
-
-        Args:
-            unmodified: entries, no directories, that are as the base level has them.
-        """
+    def stats(self, unmodified: Unmodified) -> BackupStats:
+        """The figures, with those of entries that were not stored again."""
         return BackupStats(
-            files=self.files + unmodified,
+            files=self.files + unmodified.files,
             directories=self.directories,
-            others=self.others,
-            bytes=self.bytes,
+            others=self.others + unmodified.others,
+            bytes=self.bytes + unmodified.bytes,
             new_files=self.new,
             changed_files=self.changed,
-            unmodified_files=unmodified,
+            unmodified_files=unmodified.files,
             read_bytes=self.read,
         )
+
+
+class Unmodified:
+    """Counts entries that GNU tar has looked at and left where they are stored: it does not tell their sizes.
+
+    Args:
+        location: where the tree is read.
+        follow: symbolic links are followed.
+    """
+
+    def __init__(self, location: bytes, *, follow: bool) -> None:
+        self._location, self._follow = location, follow
+        self._linked: set[tuple[int, int]] = set()
+        self.files = self.others = self.bytes = 0
+
+    def add(self, directory: bytes, names: Collection[bytes]) -> None:
+        """Counts entries of one directory (``./a``)."""
+        base = os.path.join(self._location, directory)
+        for name in names:
+            try:
+                st = os.stat(os.path.join(base, name), follow_symlinks=self._follow)
+            except OSError:
+                continue  # gone by now
+            self.add_file(st)
+
+    def add_file(self, st: os.stat_result) -> None:
+        """Counts one entry; content that has several names is counted once."""
+        if not stat.S_ISREG(st.st_mode):
+            self.others += not stat.S_ISSOCK(st.st_mode)
+            return
+        self.files += 1
+        if st.st_nlink > 1:
+            if (st.st_dev, st.st_ino) in self._linked:
+                return
+            self._linked.add((st.st_dev, st.st_ino))
+        self.bytes += st.st_size
 
 
 def _number(field: bytes) -> int:

@@ -26,17 +26,6 @@ _TICK: Final = 20_000_000  # nanoseconds; the kernel gives files the time of its
 _COARSE: Final = 2  # seconds; no file system's times are coarser
 
 
-class Settled(NamedTuple):
-    """A snapshot file on which the next level can build without losing anything.
-
-    Attributes:
-        unmodified: entries, no directories, that are as the base level has them.
-    """
-
-    state: bytes
-    unmodified: int
-
-
 class SnapshotDirectory(NamedTuple):
     """One directory of a snapshot file.
 
@@ -157,41 +146,47 @@ class Known:
 
 
 def settled(
-    state: bytes, *, known: Known | None, lost: Collection[bytes], left_out: Callable[[bytes], bool] | None
-) -> Settled:
-    """Makes what GNU tar left safe to build upon.
+    state: bytes,
+    *,
+    known: Known | None,
+    lost: Collection[bytes],
+    left_out: Callable[[bytes], bool] | None,
+    unmodified: Callable[[bytes, Collection[bytes]], None] = lambda directory, names: None,
+) -> bytes:
+    """A snapshot file on which the next level can build without losing anything.
 
     Args:
         state: as GNU tar left it.
         known: what the base level knew; ``None`` for level 0.
         lost: paths (``./a/b``) of what is not whole in this level.
         left_out: whether patterns may have left out a path; ``None``: there are none.
+        unmodified: told of the entries of a directory, no directories, that are as the base level has them.
 
     Raises:
         IntegrityError: ``state`` is cut short.
     """
     snapshot = Snapshot(state)
     if not snapshot.modern:
-        return Settled(state, 0)
+        return state
     lost_names: dict[bytes, set[bytes]] = defaultdict(set)
     for path in lost:
         directory, _, name = path.rpartition(b"/")
         lost_names[directory].add(name)
     fine: dict[bytes, bool] = defaultdict(bool)
     parts: list[bytes] = []
-    unmodified = 0
     for each in snapshot.directories():
         fine[each.device] |= each.nanoseconds != b"0"
         drop = _to_drop(each, known, lost_names.get(each.name, set()), left_out)
         entries = each.entries
-        unmodified += entries.startswith(b"N") + entries.count(b"\0N") - len(drop & each.names(b"N") if drop else drop)
+        if same := each.names(b"N") - drop:
+            unmodified(each.name, same)
         if drop:
             kept = [entry for entry in entries.split(b"\0") if entry and entry[1:] not in drop]
             entries = b"".join(entry + b"\0" for entry in kept)
         parts += (each.head, b"\0", entries, b"\0\0")
     single = not parts
     second, nanosecond = (0, 0) if single and lost else _safe_start(snapshot.start, fine=all(fine.values()))
-    return Settled(b"".join((snapshot.version, b"%d\0%d\0" % (second, nanosecond), *parts)), unmodified)
+    return b"".join((snapshot.version, b"%d\0%d\0" % (second, nanosecond), *parts))
 
 
 def _to_drop(

@@ -12,7 +12,7 @@ from typing import Final
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.chains.codec import Written
 from freezer_sdk.engines.tar.excludes import may_be_left_out, member_arguments, name_arguments, name_patterns
-from freezer_sdk.engines.tar.figures import Figures
+from freezer_sdk.engines.tar.figures import Figures, Unmodified
 from freezer_sdk.engines.tar.messages import Messages
 from freezer_sdk.engines.tar.program import ENVIRONMENT, GnuTar
 from freezer_sdk.engines.tar.scratch import ScratchFile
@@ -64,6 +64,11 @@ class TarSource:
     location: bytes
     single: bool
     rules: TreeRules
+
+    @property
+    def follows(self) -> bool:
+        """Symbolic links are followed."""
+        return self.rules.follow in ("soft", "all")
 
     @classmethod
     def of(cls, protected: Protected) -> TarSource:
@@ -178,13 +183,20 @@ class LevelWriter:
             raise SourceUnreadable(f"GNU tar could not read {os.fsdecode(source.location)}")
         if source.single and messages.lost and not self._figures.files:
             raise SourceUnreadable(f"GNU tar could not read the file {os.fsdecode(source.location)}")
-        left_out = may_be_left_out(source.rules, self._options.exclude, root=source.root)
-        safe = settled(state, known=self._known, lost=messages.lost, left_out=left_out)
-        unmodified = int(not self._figures.files) if source.single else safe.unmodified
+        unmodified = Unmodified(source.location, follow=source.follows)
+        if source.single and not self._figures.files:
+            unmodified.add_file(os.stat(source.location, follow_symlinks=source.follows))
+        safe = settled(
+            state,
+            known=self._known,
+            lost=messages.lost,
+            left_out=may_be_left_out(source.rules, self._options.exclude, root=source.root),
+            unmodified=unmodified.add if self._known else lambda directory, names: None,
+        )
         return Written(
-            state=safe.state,
+            state=safe,
             root=source.root,
-            stats=self._figures.stats(unmodified=unmodified),
+            stats=self._figures.stats(unmodified),
             mount_points=tuple(messages.mount_points),
         )
 
@@ -221,7 +233,7 @@ class LevelWriter:
         arguments = [] if raw is None else [b"--exclude=" + os.fsencode(raw)]
         names = name_patterns(rules)
         arguments += name_arguments(names or ())
-        if names is None or rules.follow in ("soft", "all"):
+        if names is None or self._source.follows:
             survey = Survey(
                 rules,
                 root=self._source.root,
