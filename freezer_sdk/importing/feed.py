@@ -83,13 +83,13 @@ class Feed:
         fd, self.digests[key] = spool.finish(self._sizes[key])
         return fd
 
-    def digest_all(self) -> None:
-        """Reads all contents, and keeps nothing but the digests.
+    def digest_expected(self) -> None:
+        """Reads the contents that are expected to be asked for, and keeps nothing but the digests.
 
         Raises:
             StorageError, WrongPassword, Cancelled.
         """
-        self._start(everything=True)
+        self._start(everything=False)
         assert self._pieces is not None
         with suppress(IntegrityError):  # told by the source
             for piece in self._pieces:

@@ -78,9 +78,11 @@ class Importer:
             return result, None
         try:
             with self.boundary.guard():
+                tree_before = None if before is None else self._known(before, run.context)
                 whole, tree = self._tree(backup, run.context, [])
-                with Feed(whole, tree.sizes, key=tree.key, expected=tree.changed_since(None)) as feed:
-                    feed.digest_all()
+                expected = tree.changed_since(tree_before)
+                with Feed(whole, tree.sizes, key=tree.key, expected=expected, folder=self.staging) as feed:
+                    feed.digest_expected()
                     compare(self.target, backup.id, tree, feed.digests, tick=run.context.cancel.check)
             return result, tree
         except (RepositoryError, SourceError) as error:

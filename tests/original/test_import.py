@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from original.stores import EMPTY, NAMES, check, needs_stores, open_case
 from original.trees import change, manifest, odd_tree
 
 from freezer_sdk import CancelToken, Event, Freezer
-from freezer_sdk.errors import Cancelled, ConfigurationError, WrongPassword
+from freezer_sdk.errors import Cancelled, ConfigurationError, IntegrityError, WrongPassword
 from freezer_sdk.model import CopyOutcome, EntryType
 
 RESTORABLE = [name for name in NAMES if name not in EMPTY]
@@ -217,3 +218,20 @@ def test_backups_of_the_same_engine_are_copied_instead(target: Freezer) -> None:
     with Freezer("memory:", create=True, encryption=False) as other, pytest.raises(ConfigurationError) as caught:
         target.import_backups(other)
     assert caught.value.hint == "copy them"
+
+
+def test_a_backup_that_differs_from_its_source_is_told(tmp_path: Path, target: Freezer) -> None:
+    store, other = tmp_path / "store", tmp_path / "other"
+    other.mkdir()
+    made = chain(tmp_path, levels=1)
+    shutil.rmtree(store / "freezer-sdk")  # as the original leaves it: nothing says what the stream must be
+    with made.open() as source:
+        (first,) = target.import_backups(source, verify=False)
+        assert first.outcome is CopyOutcome.COPIED
+        chain(other, levels=1)
+        (stream,) = (other / "store").glob("data/tar/*/*/*/data")
+        shutil.copy(stream, next(store.glob("data/tar/*/*/*/data")))
+    with made.open() as source:
+        (again,) = target.import_backups(source)
+    assert again.outcome is CopyOutcome.FAILED
+    assert isinstance(again.error, IntegrityError)
