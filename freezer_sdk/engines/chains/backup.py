@@ -21,7 +21,8 @@ from typing import Final
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.chains.catalog import Catalog
 from freezer_sdk.engines.chains.codec import Written
-from freezer_sdk.engines.chains.coding import NONE, StreamWriter
+from freezer_sdk.engines.chains.coding import NONE
+from freezer_sdk.engines.chains.encoding import StreamWriter
 from freezer_sdk.engines.chains.layout import series_name
 from freezer_sdk.engines.chains.lock import SeriesLock
 from freezer_sdk.engines.chains.planning import Plan, Planner

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from freezer_sdk.compressors.base import Compressor, Decoder, Encoder
+from freezer_sdk.compressors.base import Compressor
 from freezer_sdk.crypto.openssl import OpenSslDecryptor, OpenSslEncryptor
 from freezer_sdk.engines.chains.codec import Codec, OpenSslPassword
+from freezer_sdk.engines.chains.decoding import DecodingReader, Source
+from freezer_sdk.engines.chains.encoding import Nowhere, StreamWriter
 from freezer_sdk.engines.chains.keys import Keys, Transform, seal_context
 from freezer_sdk.engines.chains.layout import LevelId
 from freezer_sdk.engines.chains.record import MAX_SIZE, Record, Stored
@@ -25,10 +27,7 @@ NONE: Final = "none"
 OPENSSL: Final = "openssl"
 SEALED: Final = "sealed"
 
-_BLOCK: Final = 256 << 10  # read from the storage at once
-_PLAIN: Final = 256 << 10  # decoded at once; what fits a cache is handed on twice as fast as a MiB
-_STEP: Final = 64 << 10  # given to the decoder at once: where it finds damage, this much is lost before it
-_SENT: Final = 256 << 10  # gathered before it is written to the storage
+_LOOKED_AT: Final = 256 << 10  # bytes of a stream that a password is tried on
 _MAX_METADATA: Final = 1 << 20
 _MAGIC: Final = {
     "gzip": (b"\x1f\x8b\x08",),
@@ -129,7 +128,7 @@ class Coding:
             ConfigurationError.
         """
         encoder = self.compressor(self.codec.compressions[compression]).encoder(level=compression_level)
-        return StreamWriter(encoder, None, _Nowhere())
+        return StreamWriter(encoder, None, Nowhere())
 
     def _encryptor(self, level: LevelId, cipher: str) -> Transform | None:
         if cipher == SEALED:
@@ -138,76 +137,6 @@ class Coding:
             first = self.codec.passwords(self.keys.text())[0]
             return OpenSslEncryptor(first.password, digest=first.digest)
         return None
-
-
-class _Nowhere:
-    """An upload that stores nothing."""
-
-    def write(self, data: Buffer) -> None:
-        return
-
-    def commit(self) -> None:
-        return
-
-
-class _Target(Protocol):
-    """Of an upload, what is needed here."""
-
-    def write(self, data: Buffer) -> None: ...
-
-    def commit(self) -> object: ...
-
-
-class StreamWriter:
-    """Compresses, encrypts, hashes and stores what a codec gives."""
-
-    def __init__(self, encoder: Encoder, encryptor: Transform | None, upload: _Target) -> None:
-        self._encoder = encoder
-        self._encryptor = encryptor
-        self._upload = upload
-        self._hash = hashlib.sha256()
-        self._kept = bytearray()
-        self._size = 0
-        self.raw_size = 0
-
-    @property
-    def size(self) -> int:
-        """Bytes that were given to the storage."""
-        return self._size
-
-    def write(self, data: Buffer) -> None:
-        """Takes bytes of the stream.
-
-        Raises:
-            StorageError.
-        """
-        self.raw_size += memoryview(data).nbytes
-        self._encrypt(self._encoder.write(data))
-
-    def commit(self) -> Stored:
-        """Ends the stream and makes the object visible.
-
-        Raises:
-            StorageError.
-        """
-        self._encrypt(self._encoder.finish())
-        if self._encryptor is not None:
-            self._kept += self._encryptor.finalize()
-        self._send()
-        self._upload.commit()
-        return Stored(size=self._size, sha256=self._hash.hexdigest())
-
-    def _encrypt(self, data: bytes) -> None:
-        if data:
-            self._kept += data if self._encryptor is None else self._encryptor.update(data)
-        if len(self._kept) >= _SENT:
-            self._send()
-
-    def _send(self) -> None:
-        kept, self._kept = self._kept, bytearray()
-        self._hash.update(kept)
-        self._size += len(kept)
-        self._upload.write(kept)
 
 
 class StoredLevel:
@@ -349,14 +278,14 @@ class StoredLevel:
         return None
 
     @contextmanager
-    def _source(self, expected: Stored | None) -> Iterator[_Source]:
+    def _source(self, expected: Stored | None) -> Iterator[Source]:
         try:
             with self._coding.storage.open(self._id.data) as reader, StreamHash() as digest:
-                yield _Source(reader, expected, digest)
+                yield Source(reader, expected, digest)
         except ObjectNotFound as error:
             raise IntegrityError(f"{self._id.data} is missing: {error.message}") from error
 
-    def _decryptor(self, source: _Source) -> Transform | None:
+    def _decryptor(self, source: Source) -> Transform | None:
         """Chosen by looking at the first bytes, which the source gives once more."""
         cipher = self.cipher
         if cipher == SEALED:
@@ -364,7 +293,7 @@ class StoredLevel:
         if cipher == NONE:
             return None
         if self._password is None:
-            self._password = self._find_password(source.peek(_BLOCK))
+            self._password = self._find_password(source.peek(_LOOKED_AT))
         return OpenSslDecryptor(self._password.password, digest=self._password.digest)
 
     def _find_password(self, start: bytes) -> OpenSslPassword:
@@ -376,136 +305,3 @@ class StoredLevel:
             f"the password does not open {self._id.data}",
             hint="check the password; the stream has no check of its own, so its first bytes may also be damaged",
         )
-
-
-class _Source:
-    """The stored bytes: hashed where that is compared with anything, and the first ones can be looked at."""
-
-    def __init__(self, reader: Reader, expected: Stored | None, digest: StreamHash) -> None:
-        self._reader = reader
-        self._expected = expected
-        self._peeked = b""
-        self._hash = digest
-
-    def peek(self, size: int) -> bytes:
-        """The first bytes, which the next read gives again."""
-        while len(self._peeked) < size and (data := self._get(size - len(self._peeked))):
-            self._peeked += data
-        return self._peeked
-
-    def read(self) -> bytes:
-        """The next bytes; ``b""`` at the end."""
-        data, self._peeked = self._peeked, b""
-        data = data or self._get(_BLOCK)
-        if self._expected is not None:
-            self._hash.update(data)
-        return data
-
-    @property
-    def matches(self) -> bool:
-        """Whether all that was read is what was stored, as far as that is known."""
-        return self._expected in (None, Stored(size=self._hash.size, sha256=self._hash.hexdigest()))
-
-    def _get(self, size: int) -> bytes:
-        try:
-            return self._reader.read(size)
-        except ChecksumMismatch as error:
-            raise IntegrityError(error.message, hint=error.hint) from error
-
-
-class DecodingReader:
-    """Decrypts and decompresses. What decodes is given before damage is told.
-
-    Args:
-        padding: bytes that may follow the end of the compressed content.
-    """
-
-    def __init__(
-        self,
-        source: _Source,
-        decryptor: Transform | None,
-        decoder: Decoder,
-        *,
-        name: str,
-        padding: int = 0,
-    ) -> None:
-        self._source = source
-        self._decryptor = decryptor
-        self._decoder = decoder
-        self._name = name
-        self._padding = padding
-        self._input = memoryview(b"")
-        self._held = b""  # may be padding
-        self._more = False  # the decoder may have more inside
-        self._ended = False
-        self._failure: Exception | None = None
-        self._plain: bytes | memoryview = b""
-
-    def read(self, size: int = -1) -> bytes:
-        """See :class:`~freezer_sdk.storages.base.Reader`.
-
-        Raises:
-            WrongPassword, IntegrityError, StorageError.
-        """
-        if size < 0:
-            return b"".join(iter(lambda: self.read(_PLAIN), b""))
-        while not self._plain and size:
-            if self._failure is not None:
-                raise self._failure
-            if self._ended:
-                return b""
-            try:
-                self._plain = self._next()
-            except IntegrityError as error:
-                self._failure = error
-        if isinstance(self._plain, bytes) and len(self._plain) <= size:  # mostly; not copied
-            whole, self._plain = self._plain, b""
-            return whole
-        plain = memoryview(self._plain)
-        self._plain = plain[size:]
-        return bytes(plain[:size])
-
-    def _next(self) -> bytes:
-        """What comes next, or nothing yet."""
-        if self._more:
-            plain = self._decoder.write(b"", limit=_PLAIN)
-            self._more = bool(plain)
-            return plain
-        if not self._input:
-            data = self._source.read()
-            if not data:
-                return self._end()
-            decrypted = data if self._decryptor is None else self._decryptor.update(data)
-            self._input = memoryview(self._held_back(decrypted))
-        data, self._input = bytes(self._input[:_STEP]), self._input[_STEP:]
-        return self._decode(data)
-
-    def _held_back(self, data: bytes) -> bytes:
-        if not self._padding:
-            return data
-        data = self._held + data
-        self._held = data[-self._padding :]
-        return data[: -self._padding]
-
-    def _decode(self, data: bytes) -> bytes:
-        if not data:
-            return b""
-        self._more = True
-        return self._decoder.write(data, limit=_PLAIN)
-
-    def _end(self) -> bytes:
-        """The end of what is stored: gives the rest, then looks whether all was there."""
-        if self._decryptor is not None:
-            decryptor, self._decryptor = self._decryptor, None
-            self._held += decryptor.finalize()
-        while self._held and not self._decoder.finished:
-            step = 1 if self._padding else _STEP  # one by one, as soon as something may follow the end
-            data, self._held = self._held[:step], self._held[step:]
-            if plain := self._decode(data):
-                return plain
-        self._ended = True
-        if not self._decoder.finished:
-            raise IntegrityError(f"{self._name} is cut short")
-        if not self._source.matches:
-            raise IntegrityError(f"{self._name} is damaged: it is not what was stored")
-        return b""
