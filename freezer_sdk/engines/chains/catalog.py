@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -47,11 +48,15 @@ class Chain:
 
     def present(self, level: LevelId) -> tuple[LevelId, ...]:
         """As :meth:`needed`, without what is missing."""
+        below: dict[int, list[LevelId]] = {}  # by number, in the order of time; chains may have thousands of levels
+        for each in self.levels:
+            if each.level < level.level:
+                below.setdefault(each.level, []).append(each)
         found = [level]
-        for number in range(level.level - 1, -1, -1):
-            below = [each for each in self.levels if each.level == number and each.time <= found[-1].time]
-            if below:
-                found.append(max(below, key=lambda each: each.time))
+        for number in sorted(below, reverse=True):
+            count = bisect_right(below[number], found[-1].time, key=lambda each: each.time)
+            if count:
+                found.append(below[number][count - 1])
         return tuple(reversed(found))
 
 
