@@ -107,7 +107,8 @@ def read(levels: Sequence[Level], *, wanted: Callable[[bytes], bool] = lambda pa
 
 def read_content(content: Content, problems: list[Problem], *, wanted: Callable[[bytes], bool]) -> Found:
     entries = list(content.entries())
-    assert [e.path for e in entries] == sorted({e.path for e in entries}, key=lambda path: path.split(b"/"))
+    paths = [entry.path for entry in entries]
+    assert paths == sorted(set(paths), key=lambda path: [] if path == b"." else path.split(b"/"))
     found = Found({entry.path: entry for entry in entries}, {}, problems)
     begun: dict[bytes, bytearray] = {}
     for piece in content.pieces(wanted):

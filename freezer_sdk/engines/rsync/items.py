@@ -96,6 +96,8 @@ def clean_path(path: bytes) -> bytes | None:
     """The relative path in its shortest form; ``None``: it would lead out of what was backed up."""
     if path.startswith(b"/") or b"\0" in path:
         return None
+    if path and b"/." not in path and b"//" not in path and not path.startswith(b".") and not path.endswith(b"/"):
+        return path
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
     if b".." in parts:
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 import msgpack
@@ -16,6 +15,7 @@ _MAX_STRING = 1 << 20  # a path, a link's target or an extended attribute
 _MAX_LIST = 1 << 16
 _MAX_MAP = 1 << 12
 _MAX_BLOCKS = 1 << 36
+_ERRORS = (ValueError, TypeError, OverflowError, msgpack.UnpackException)
 
 
 class Source(Protocol):
@@ -51,8 +51,10 @@ class Unpacker:
         Raises:
             Damaged: something else does, or nothing.
         """
-        with _damage():
+        try:
             return int(self._values.read_map_header())
+        except _ERRORS as error:
+            raise _damage(error) from error
 
     def list(self) -> int:
         """The number of values of the list that begins here.
@@ -60,8 +62,10 @@ class Unpacker:
         Raises:
             Damaged: something else does, or nothing.
         """
-        with _damage():
+        try:
             return int(self._values.read_array_header())
+        except _ERRORS as error:
+            raise _damage(error) from error
 
     def value(self) -> Any:
         """The next value.
@@ -69,8 +73,10 @@ class Unpacker:
         Raises:
             Damaged: none, or larger than anything that this format holds.
         """
-        with _damage():
+        try:
             return self._values.unpack()
+        except _ERRORS as error:
+            raise _damage(error) from error
 
     def fields(self) -> Iterator[bytes]:
         """Keys of the map that begins here; the value of each is to be read before the next.
@@ -103,11 +109,7 @@ class Unpacker:
         return bytes(self._values.read_bytes(size))
 
 
-@contextmanager
-def _damage() -> Iterator[None]:
-    try:
-        yield
-    except msgpack.OutOfData as error:
-        raise Damaged("it ends too early") from error
-    except (ValueError, TypeError, msgpack.UnpackException, OverflowError) as error:
-        raise Damaged(f"it is no MessagePack of this format: {error}") from error
+def _damage(error: Exception) -> Damaged:
+    if isinstance(error, msgpack.OutOfData):
+        return Damaged("it ends too early")
+    return Damaged(f"it is no MessagePack of this format: {error}")
