@@ -66,6 +66,14 @@ class BlockReader:
         """
         return b"".join(self.pieces(size))
 
+    def view(self, size: int) -> memoryview | None:
+        """The next bytes, where they are in memory already; ``None``, and nothing read, where they are not all."""
+        at = self._at
+        if at + size > len(self._chunk):
+            return None
+        self._at = at + size
+        return memoryview(self._chunk)[at : at + size]
+
     def pieces(self, size: int) -> Iterator[memoryview]:
         """The next bytes as they come; all of them must be asked for.
 

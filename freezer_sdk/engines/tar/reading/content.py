@@ -70,10 +70,9 @@ class TarContent(Content):
     def _level(self, level: LevelStream, plan: dict[int, bytes]) -> Iterator[Piece]:
         with level.open() as reader:
             stream = MemberStream(reader, self._owners)
-            for member in stream:
-                path = plan.pop(member.number, None)
-                if path is None:
-                    continue
+            for number, path in sorted(plan.items()):
+                if not stream.pass_to(number):
+                    return
                 end = 0
                 data: memoryview | bytes = b""
                 for offset, following in stream.data():
@@ -81,8 +80,6 @@ class TarContent(Content):
                         yield Piece(path, end - len(data), data, False)
                     data, end = following, offset + len(following)
                 yield Piece(path, end - len(data), data, True)
-                if not plan:
-                    return
 
 
 def _entry(path: bytes, node: Directory | File, inode: int) -> Entry:

@@ -29,6 +29,9 @@ _LARGEST_XATTR = 1 << 16  # Linux takes no larger ones
 _LARGEST_XATTRS = 1 << 20
 
 
+_PLAIN = frozenset((b"mtime", b"atime", b"ctime", b"path", b"linkpath", b"size", b"GNU.dumpdir"))
+
+
 class Owner(NamedTuple):
     """Who owns an entry; entries share these."""
 
@@ -128,6 +131,11 @@ def mode(block: bytes, kind: bytes, name: bytes) -> int:
     return bits | stat.S_IFREG
 
 
+def holds_data(kind: bytes) -> bool:
+    """Whether members of a type are taken for regular files with content."""
+    return kind not in _TYPES and kind != HARD_LINK
+
+
 def unknown(kind: bytes) -> bool:
     """Whether nobody knows what a type means; such members are taken for files."""
     return kind not in _TYPES and kind not in _REGULAR and kind not in (HARD_LINK, SPARSE)
@@ -165,6 +173,8 @@ def device(block: bytes, kind: bytes) -> tuple[int, int] | None:
 
 def xattrs(values: Mapping[bytes, bytes], owners: Owners, warnings: list[str]) -> tuple[tuple[bytes, bytes], ...]:
     """Extended attributes, access lists among them; what cannot be used is told in ``warnings``."""
+    if values.keys() <= _PLAIN:
+        return ()
     found = pax.xattrs(values)
     known = {name for name, _ in found}
     for keyword, name in (acl.ACCESS, acl.DEFAULT):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from freezer_sdk.engines.tar.reading import headers, pax, sparse
 from freezer_sdk.engines.tar.reading.blocks import BLOCK, BlockReader, padded
@@ -18,6 +19,22 @@ _ZEROS = bytes(BLOCK)
 _LONG_NAME, _LONG_LINK, _GLOBAL, _LABEL, _CONTINUED = b"L", b"K", b"g", b"V", b"M"
 _EXTENDED = (b"x", b"X")
 _BEFORE = (_LONG_NAME, _LONG_LINK, *_EXTENDED, _GLOBAL, _LABEL, _CONTINUED)
+
+
+class _Headers(NamedTuple):
+    """All headers of one member.
+
+    Attributes:
+        block: the member's own one.
+        position: of the first of them in the stream.
+        name, link: from members of type ``L`` and ``K``; empty where there are none.
+    """
+
+    block: bytes
+    position: int
+    name: bytes
+    link: bytes
+    extended: pax.Extended
 
 
 class MemberStream:
@@ -49,6 +66,31 @@ class MemberStream:
         Raises:
             IntegrityError: the stream is damaged here; nothing more can be read of it.
         """
+        found = self._next()
+        if found is None:
+            raise StopIteration
+        try:
+            return self._member(found)
+        except (BadNumber, sparse.BadMap) as error:
+            raise self._blocks.damaged(str(error), found.position) from error
+
+    def pass_to(self, number: int) -> bool:
+        """Goes on to a member for its ``data`` alone, without looking closely at those before; whether there is one.
+
+        Raises:
+            IntegrityError: the stream is damaged before.
+        """
+        while found := self._next():
+            try:
+                self._begin(found)
+            except (BadNumber, sparse.BadMap) as error:
+                raise self._blocks.damaged(str(error), found.position) from error
+            if self._number > number:
+                return True
+        return False
+
+    def _next(self) -> _Headers | None:
+        """The headers of the next member; ``None``: there is none."""
         blocks = self._blocks
         if self._left:
             self.pass_over()
@@ -61,14 +103,13 @@ class MemberStream:
             if header is None:
                 if name or link or extended.values:
                     raise blocks.damaged("the stream ends within the headers of a member", first)
-                raise StopIteration
+                return None
             kind = header[156:157]
+            if kind not in _BEFORE:
+                if self._global:
+                    extended = extended._replace(values={**self._global, **extended.values})
+                return _Headers(header, first, name, link, extended)
             try:
-                if kind not in _BEFORE:
-                    if self._global:
-                        extended = extended._replace(values={**self._global, **extended.values})
-                    name, link = headers.names(header, name, link, extended.values)
-                    return self._member(header, first, name, link, extended)
                 if kind == _LONG_NAME:
                     name = self._body(header, _LONGEST_NAME).split(b"\0", 1)[0]
                 elif kind == _LONG_LINK:
@@ -81,7 +122,7 @@ class MemberStream:
                     blocks.skip(padded(size_field(header[124:136])))
                 else:
                     raise BadNumber("this is a later volume of an archive in several ones")
-            except (BadNumber, pax.BadHeader, sparse.BadMap) as error:
+            except (BadNumber, pax.BadHeader) as error:
                 raise blocks.damaged(str(error), at) from error
 
     def data(self) -> Iterator[tuple[int, memoryview]]:
@@ -91,6 +132,10 @@ class MemberStream:
             IntegrityError: the stream ends within, or cannot be decoded.
         """
         stored, self._stored = self._stored, 0
+        if self._segments is None and stored and (view := self._blocks.view(stored)) is not None:
+            self._left -= stored
+            yield 0, view
+            return
         segments = ((0, stored),) if self._segments is None else self._segments
         for offset, length in segments:
             at = offset
@@ -139,38 +184,44 @@ class MemberStream:
         self._blocks.skip(padded(size) - size)
         return body
 
-    def _member(self, header: bytes, first: int, name: bytes, link: bytes, extended: pax.Extended) -> Member:
-        kind, values = header[156:157], extended.values
-        mode = headers.mode(header, kind, name)
-        hard = kind == HARD_LINK
-        size = 0 if hard else decimal(values[b"size"]) if b"size" in values else size_field(header[124:136])
+    def _begin(self, found: _Headers) -> int:
+        """Reads what stands between the headers and the content; gives the size of a file, or of what is stored."""
+        block, values = found.block, found.extended.values
+        kind = block[156:157]
+        size = 0 if kind == HARD_LINK else decimal(values[b"size"]) if b"size" in values else size_field(block[124:136])
+        self._number += 1
         self._stored, self._left, self._segments = size, padded(size), None
-        listing: bytes | None = None
-        if kind == DUMPDIR:
-            listing = self._listing(size)
-        elif not hard and stat.S_ISREG(mode):
-            size = self._map(header, kind, extended, size)
-        mtime, ctime = headers.times(header, values)
+        if kind == SPARSE or (values and headers.holds_data(kind)):
+            size = self._map(block, kind, found.extended, size)
+        return size
+
+    def _member(self, found: _Headers) -> Member:
+        block, values = found.block, found.extended.values
+        kind = block[156:157]
+        size = self._begin(found)
+        name, link = headers.names(block, found.name, found.link, values)
+        mode = headers.mode(block, kind, name)
+        mtime, ctime = headers.times(block, values)
         warnings: list[str] = []
         if headers.unknown(kind):
             warnings.append(f"a member of the unknown type {kind!r} is taken for a file")
+        listing = self._listing(size) if kind == DUMPDIR else None
         xattrs: tuple[tuple[bytes, bytes], ...] = ()
         if values:
             listing = values.get(b"GNU.dumpdir", listing)
             xattrs = headers.xattrs(values, self._owners, warnings)
-        self._number += 1
         return Member(
             number=self._number - 1,
-            position=first,
+            position=found.position,
             name=name,
             mode=mode,
-            owner=self._table.find(header, values),
+            owner=self._table.find(block, values),
             size=size if stat.S_ISREG(mode) else 0,
             mtime=mtime,
             ctime=ctime,
             link=link,
-            hard=hard,
-            device=headers.device(header, kind),
+            hard=kind == HARD_LINK,
+            device=headers.device(block, kind),
             xattrs=xattrs,
             segments=self._segments,
             listing=listing,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _BLANKS = b" \t\r\n\v\f"
+_ENDS = b"\0 "
 _OCTAL = re.compile(rb"[0-7]+")
 _DECIMAL = re.compile(rb"\d{1,20}")
 _TIME = re.compile(rb"(-?)(\d{1,20})(?:\.(\d*))?")
@@ -24,6 +25,12 @@ def field(raw: bytes) -> int:
     Raises:
         BadNumber.
     """
+    digits = raw[:-1]
+    if digits.isdigit() and raw[-1] in _ENDS:  # as nearly all are
+        try:
+            return int(digits, 8)
+        except ValueError:
+            raise BadNumber(f"{raw!r} is no number") from None
     first = raw[0]
     if first in (0x80, 0xFF):
         value = int.from_bytes(raw[1:], "big")
