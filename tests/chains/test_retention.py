@@ -373,6 +373,21 @@ def test_holds_keep_a_backup_and_what_it_needs(password, cheap):
             shelf.repository("another").retention().holds()
 
 
+def test_a_hold_that_comes_just_in_time():
+    shelf = Shelf()
+    level = shelf.add(0, [directory(b".")])
+    (backup,) = shelf.backups()
+
+    def hold(call):
+        if not list(shelf.storage.list("freezer-sdk/holds/")):
+            shelf.repository().retention().hold(backup.id, reason="wait!", until=None)
+
+    faulty = FaultyStorage(shelf.storage, Fault(hold, methods={"put"}, prefix="freezer-sdk/locks/", when="after"))
+    with pytest.raises(PolicyRefusal, match="wait!"):
+        Shelf(faulty).repository().forget([backup.id])
+    assert shelf.storage.get(level.data)
+
+
 def test_holds_end_by_themselves():
     shelf = Shelf()
     shelf.add(0, [directory(b".")])

@@ -70,7 +70,7 @@ class ChainRetention:
         for backup in backups:
             if backup not in by_id:
                 raise BackupNotFound(f"there is no backup {backup}", hint=_HINT)
-        holds.refuse_held(holds.by_backup(holds.read_holds(self._store, now=self._now())), backups)
+        self._refuse_held(backups)
         chosen = {by_id[backup].level for backup in backups}
         _refuse_needed(listed, chosen)
         for series in sorted({level.series for level in chosen}):
@@ -124,6 +124,9 @@ class ChainRetention:
         """The earlier of two clocks: one that runs ahead makes nothing old."""
         return min(self._storage.now(), self._clock())
 
+    def _refuse_held(self, backups: Iterable[str]) -> None:
+        holds.refuse_held(holds.by_backup(self.holds()), backups)
+
     def _present(self, listed: Sequence[Listed]) -> Sequence[Listed]:
         """Without what a listing that lags still shows: as the newest one it would cost the last real backup."""
         if not self._storage.capabilities.listing_lag:
@@ -140,6 +143,7 @@ class ChainRetention:
             tidy(self._storage, catalog, folder, series)
             listed = self._present(self._listing.read(catalog))
             _refuse_needed(listed, chosen)  # a run may have built upon one meanwhile
+            self._refuse_held(each.backup.id for each in listed if each.level in chosen)
             for level in sorted(chosen, key=_deleted_at):
                 lock.check()
                 remove_level(self._storage, level)
