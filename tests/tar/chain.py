@@ -45,11 +45,15 @@ class Level:
         return b""
 
 
-def levels_of(streams: Sequence[bytes], numbers: Sequence[int] | None = None) -> list[Level]:
-    """Streams as the levels of one chain."""
+def levels_of(streams: Sequence[bytes], numbers: Sequence[int] | None = None, *, time: int = 100) -> list[Level]:
+    """Streams as the levels of one chain.
+
+    Args:
+        time: of level 0; the others follow, one a second.
+    """
     found = numbers if numbers is not None else range(len(streams))
     return [
-        Level(LevelId(folder="tar", series="h_n", chain=100, level=number, time=100 + number), data)
+        Level(LevelId(folder="tar", series="h_n", chain=100, level=number, time=time + number), data)
         for number, data in zip(found, streams, strict=True)
     ]
 

@@ -10,6 +10,7 @@ import os
 import stat
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,33 @@ def test_archives_of_other_programs_are_read() -> None:
     assert found[b"p" * 90].type is EntryType.DIRECTORY
     assert found[b"gnu"].uid == 2**32 - 1
     assert found[b"gnu"].mtime_ns == -5_000_000_000
+
+
+@needs_tar
+@pytest.mark.parametrize("format_name", ["gnu", "posix"])
+def test_an_exchange_that_gnu_tar_repeats_is_made_once(tmp_path: Path, format_name: str) -> None:
+    """GNU tar tells of it at every later level; a restore by GNU tar gives each directory the other one's files."""
+    source = tmp_path / "source"
+    for name in ("blue", "green"):
+        (source / name).mkdir(parents=True)
+        (source / name / "same").write_text(f"{name} {'x' * len(name)}")
+    chain = Chain(source, tmp_path, f"--format={format_name}")
+    chain.backup()
+    time.sleep(1.1)  # whole seconds tell the exchange from what was before
+    os.rename(source / "blue", source / "between")
+    os.rename(source / "green", source / "blue")
+    os.rename(source / "between", source / "green")
+    for number in range(1, 4):
+        chain.backup()
+        if number == 2:
+            (source / "blue" / "more").write_text("of the same")
+    for count in range(2, 5):
+        problems: list[Problem] = []
+        later = int(time.time()) + 10  # as if the backups were further apart
+        content = read_levels(levels_of(chain.streams[:count], time=later), problem=problems.append)
+        assert problems == []
+        assert entry_of(content, b"blue/same").size == len("green xxxxx")
+        assert entry_of(content, b"green/same").size == len("blue xxxx")
 
 
 # -- damage --------------------------------------------------------------------------------------------------
