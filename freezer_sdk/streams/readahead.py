@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import Empty, Full, Queue
 from typing import Final
 
@@ -43,8 +43,8 @@ class _ReadAhead:
         self._end: bytes | BaseException | None = None
 
     def pump(self) -> None:
-        """In the thread: everything to its end."""
-        while True:
+        """In the thread: everything to its end, or until nobody wants it any more."""
+        while not self._stopping.is_set():
             block, end = self._block()
             if block and not self._put(block):
                 return
@@ -53,12 +53,15 @@ class _ReadAhead:
                 return
 
     def _block(self) -> tuple[bytes, bytes | BaseException | None]:
-        """Bytes, as many as a block has where there are, and what comes after them if they are the last ones."""
+        """Bytes, half a block at least where there are, and what comes after them if they are the last ones.
+
+        What the reader gives is not cut: most of it is handed on without being copied.
+        """
         parts: list[bytes] = []
         size = 0
-        while size < _BLOCK and not self._stopping.is_set():
+        while size < _BLOCK // 2 and not self._stopping.is_set():
             try:
-                data = self._reader.read(_BLOCK - size)
+                data = self._reader.read(_BLOCK)
             except BaseException as error:
                 return b"".join(parts), error
             if not data:
@@ -79,6 +82,8 @@ class _ReadAhead:
     def stop(self) -> None:
         """Ends the thread after what it is at."""
         self._stopping.set()
+        with suppress(Empty):  # it may wait for room
+            self._queue.get_nowait()
 
     def read(self, size: int = -1) -> bytes:
         """See :class:`~freezer_sdk.storages.base.Reader`."""
