@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import IO, Final, Self
 
 from freezer_sdk.engines.base import Piece, WholeBackup
 from freezer_sdk.errors import IntegrityError
@@ -51,6 +51,7 @@ class Feed:
         self._waiting: dict[bytes, _Spool] = {}
         self._building: dict[bytes, _Spool] = {}
         self._everything = False
+        self._last: _Spool | None = None
         self._in_memory = self._made = 0
         self.digests: dict[bytes, bytes] = {}
 
@@ -112,22 +113,22 @@ class Feed:
         """Reads from the start: at first what is expected, and all the rest when that was wrong."""
         self._stop()
         self._everything = everything
-        chosen: set[bytes] = set()
+        chosen: dict[bytes, bytes] = {}  # of the names of a file the first one
 
         def wanted(path: bytes) -> bool:
             key = self._key(path)
-            if not self._sizes.get(key) or key in self.digests or key in self._waiting or key in chosen:
+            if not self._sizes.get(key) or key in self.digests or key in self._waiting:
                 return False
-            if not (everything or self._expected(key)):
-                return False
-            chosen.add(key)
-            return True
+            return (everything or self._expected(key)) and chosen.setdefault(key, path) == path
 
         self._pieces = (piece for piece in self._source.pieces(wanted))
 
     def _stop(self) -> None:
         if self._pieces is not None:
             self._pieces.close()
+        if self._last is not None:
+            self._last.close()
+        self._in_memory -= sum(spool.in_memory for spool in self._building.values())
         self._building.clear()
 
     def _take(self, piece: Piece) -> bytes | None:
@@ -140,6 +141,9 @@ class Feed:
             small = size <= _SMALL and self._in_memory + size <= _BUDGET
             spool = self._building[key] = _Spool(None if small else Path(self._place.name, str(self._made)), size)
             self._in_memory += spool.in_memory
+        if self._last is not None and self._last is not spool:
+            self._last.close()  # parts of very many files may come in turn
+        self._last = spool
         spool.write(piece)
         if not piece.last:
             return None
@@ -157,7 +161,7 @@ class _Spool:
 
     def __init__(self, path: Path | None, size: int) -> None:
         self._path = path
-        self._file = None if path is None else path.open("xb")
+        self._file: IO[bytes] | None = None
         self._data = bytearray(size if path is None else 0)
         self._size = size
 
@@ -175,16 +179,19 @@ class _Spool:
         end = piece.offset + len(piece.data)
         if piece.offset < 0 or end > self._size:
             raise IntegrityError(f"the backup holds more content for {os.fsdecode(piece.path)!r} than its size")
-        if self._file is None:
+        if self._path is None:
             self._data[piece.offset : end] = piece.data
-        else:
-            self._file.seek(piece.offset)
-            self._file.write(piece.data)
+            return
+        if self._file is None:
+            self._file = open(self._path, "r+b" if self._path.exists() else "xb")  # noqa: SIM115
+        self._file.seek(piece.offset)
+        self._file.write(piece.data)
 
     def close(self) -> None:
-        """Waits to be asked for; thousands may, so that no descriptor stays open."""
+        """Keeps no descriptor while it waits; what is written next opens it again."""
         if self._file is not None:
             self._file.close()
+            self._file = None
 
     def finish(self, size: int) -> tuple[int, bytes]:
         """A descriptor on the content, and its SHA-256."""

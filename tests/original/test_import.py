@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -235,3 +236,27 @@ def test_a_backup_that_differs_from_its_source_is_told(tmp_path: Path, target: F
         (again,) = target.import_backups(source)
     assert again.outcome is CopyOutcome.FAILED
     assert isinstance(again.error, IntegrityError)
+
+
+def test_parts_of_many_large_files_need_few_descriptors(tmp_path: Path, target: Freezer) -> None:
+    """In rsync's format the parts of a file that changed lie in several levels."""
+    tree = tmp_path / "source"
+    tree.mkdir()
+    contents = {f"f{number:03}": os.urandom(1 << 20) + b"x" * 10 for number in range(60)}
+    options = {"strategy": "incremental", "max_level": 3}
+    with Freezer(
+        f"local:{tmp_path / 'store'}", engine="rsync", create=True, encryption=False, engine_options=options
+    ) as source:
+        for level in range(2):
+            for name, content in contents.items():
+                (tree / name).write_bytes(content if not level else b"y" + content[1:])
+            source.backup(tree, name="n")
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 24, before[1]))
+        try:
+            results = target.import_backups(source)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert [str(result.backup.status) for result in results] == ["complete"] * 2
+    target.restore(results[1].backup.id, tmp_path / "out")
+    assert manifest(tmp_path / "out") == manifest(tree)
