@@ -138,3 +138,36 @@ def test_a_closed_descriptor_is_refused() -> None:
     os.close(read_end)
     with pytest.raises(SourceUnreadable), open_descriptor(read_end):
         pass
+
+
+def test_messages_and_the_exit_status_can_be_judged_by_the_reader() -> None:
+    said = bytearray()
+    script = "echo one >&2; echo output; echo two >&2; exit 3"
+    with ProcessReader(["sh", "-c", script], name="dump", accepted=(0, 3), said=said.extend) as reader:
+        assert read_all(reader) == b"output\n"
+        assert reader.status == 3
+    assert said == b"one\ntwo\n"
+    with pytest.raises(CommandFailed, match="status 4"):
+        run("sh", "-c", "exit 4", accepted=(0, 3))
+
+
+def test_a_program_that_keeps_the_reader_waiting_is_ended_when_asked() -> None:
+    class Enough(Exception):
+        pass
+
+    def check() -> None:
+        raise Enough
+
+    with pytest.raises(Enough), ProcessReader(["sleep", "1000"], name="dump", check=check) as reader:
+        reader.readinto(memoryview(bytearray(1)))
+    assert not alive(reader._process.pid)
+
+
+def test_a_program_inherits_descriptors_that_it_is_given() -> None:
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"inherited")
+    os.close(write_end)
+    try:
+        assert run("cat", f"/dev/fd/{read_end}", descriptors=(read_end,)) == b"inherited"
+    finally:
+        os.close(read_end)
