@@ -12,7 +12,7 @@ from freezer_sdk.errors import BackupNotFound, ConfigurationError, IntegrityErro
 from freezer_sdk.storages.memory import MemoryStorage
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=20)
-TIMES = st.integers(0, 10**12)
+TIMES = st.integers(0, 253_402_300_799)
 
 
 def level(chain: int, number: int, time: int, *, series: str = "h_n", folder: str = "tar") -> LevelId:
@@ -49,7 +49,21 @@ def test_nothing_of_ours_lies_where_the_original_looks() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["", "h_n", "h_n/5", "h_n/5/0", "h_n/5/0_", "h_n/x/0_5", "h_n/5/0_5/more", "h_n/05/0_5", "h_n/-5/0_5", "/5/0_5"],
+    [
+        "",
+        "h_n",
+        "h_n/5",
+        "h_n/5/0",
+        "h_n/5/0_",
+        "h_n/x/0_5",
+        "h_n/5/0_5/more",
+        "h_n/05/0_5",
+        "h_n/-5/0_5",
+        "/5/0_5",
+        "h_n/5/10000_5",
+        "h_n/5/0_253402300800",
+        "h_n/999999999999/0_5",
+    ],
 )
 def test_other_names_are_no_levels(path: str) -> None:
     assert LevelId.parse("tar", path) is None

@@ -218,6 +218,18 @@ def test_a_clock_that_is_set_back_changes_no_order(tree: Path, tmp_path: Path) -
     check(opened(storage), made, tmp_path / "out")
 
 
+@pytest.mark.parametrize(("last", "works"), [(253_402_300_798, True), (253_402_300_799, False), (10**15, True)])
+def test_junk_from_the_end_of_time(last: int, works: bool, tree: Path) -> None:
+    storage = MemoryStorage()
+    storage.put(f"metadata/tar/h_t/5/0_{last}/metadata", [b"{}"])
+    if works:
+        backup = run_at(storage, tree, datetime(2026, 5, 1, tzinfo=UTC))
+        assert opened(storage).backups()[-1] == backup
+    else:
+        with pytest.raises(IntegrityError, match="end of all time"):
+            run_at(storage, tree, datetime(2026, 5, 1, tzinfo=UTC))
+
+
 def test_what_lies_there_without_counting_is_not_overwritten(tree: Path) -> None:
     storage, when = MemoryStorage(), datetime(2026, 5, 1, tzinfo=UTC)
     stamp = int(when.timestamp())

@@ -14,6 +14,7 @@ from freezer_sdk.storages.base import Storage
 
 _MARK = "/metadata"
 _STARTED = "/started"
+_SHOWN = 10  # numbers of missing levels in a message
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +40,7 @@ class Chain:
         found = self.present(level)
         missing = sorted(set(range(level.level)) - {each.level for each in found})
         if missing:
-            numbers = ", ".join(str(number) for number in missing)
+            numbers = ", ".join(str(number) for number in missing[:_SHOWN]) + (", ..." if missing[_SHOWN:] else "")
             raise IntegrityError(
                 f"{level.path} needs levels that are missing: {numbers}",
                 hint="a full backup starts a new chain; of this one, earlier levels may still be whole",

@@ -20,9 +20,13 @@ STORE = f"{OWN}/store"
 SEALED = "-sealed"
 """Ends the folder of streams that only this program reads."""
 
-_NUMBER = r"0|[1-9]\d{0,18}"
+LAST_TIME = 253_402_300_799
+"""The end of the year 9999: later times, and levels of more than four digits, are junk that nobody has written."""
+
+_NUMBER = r"0|[1-9]\d{0,11}"
+_SMALL = r"0|[1-9]\d{0,3}"
 _LEVEL = re.compile(
-    rf"(?P<series>.+)/(?P<chain>{_NUMBER})/(?P<level>{_NUMBER})_(?P<time>{_NUMBER})", re.ASCII | re.DOTALL
+    rf"(?P<series>.+)/(?P<chain>{_NUMBER})/(?P<level>{_SMALL})_(?P<time>{_NUMBER})", re.ASCII | re.DOTALL
 )
 
 
@@ -51,6 +55,8 @@ class LevelId:
         if match is None:
             return None
         chain, level, time = (int(match[part]) for part in ("chain", "level", "time"))
+        if max(chain, time) > LAST_TIME:
+            return None
         return cls(folder=folder, series=match["series"], chain=chain, level=level, time=time)
 
     @property

@@ -10,7 +10,7 @@ from typing import Final
 
 from freezer_sdk.engines.chains.catalog import Catalog
 from freezer_sdk.engines.chains.coding import NONE, OPENSSL, SEALED, StoredLevel
-from freezer_sdk.engines.chains.layout import DATA, LevelId
+from freezer_sdk.engines.chains.layout import DATA, LAST_TIME, LevelId
 from freezer_sdk.engines.chains.layout import SEALED as SEALED_FOLDER
 from freezer_sdk.engines.chains.settings import AUTO
 from freezer_sdk.engines.chains.store import Store
@@ -155,6 +155,11 @@ class Planner:
     def _free_place(self, folder: str, *, chain: int | None = None, number: int = 0) -> LevelId:
         """Later than every backup of the series, so that the newest one is told by it whatever the clock says."""
         moment = max([self._start, *(level.time + 1 for level in self._levels)])
+        if moment > LAST_TIME:
+            raise IntegrityError(
+                f"{self._levels[-1].path} lies at the end of all time: nothing can come after it",
+                hint="no clock wrote that: remove the level, or give the backup another name",
+            )
         if moment - self._start > _CLOCK_OFF:
             when = datetime.fromtimestamp(moment, UTC)
             self._warn("clock", f"earlier backups lie in the future; this one is recorded as of {when:%F %T} UTC")

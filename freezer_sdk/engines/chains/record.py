@@ -112,7 +112,7 @@ def unrecorded(level: LevelId, *, chain: LevelId, parent: LevelId | None) -> Bac
     host, name = level.host_and_name
     return Backup(
         id=level.default_id,
-        time=datetime.fromtimestamp(min(level.time, _LAST), UTC),
+        time=datetime.fromtimestamp(level.time, UTC),
         host=host,
         name=name,
         mode="fs",
@@ -123,9 +123,6 @@ def unrecorded(level: LevelId, *, chain: LevelId, parent: LevelId | None) -> Bac
         level=level.level,
         chain=chain.default_id,
     )
-
-
-_LAST = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 
 
 def _encode_backup(backup: Backup) -> dict[str, Any]:
