@@ -102,8 +102,14 @@ class FreezerApp(App):
             command.arguments = arguments
             arguments = command.prepare(arguments)
         parser = command.get_parser(f"{self.NAME} {name}")
-        # `create PATH --name N PATH` is no mistake; intermixed parsing loses what follows --
-        parsed = parser.parse_args(arguments) if "--" in arguments else parser.parse_intermixed_args(arguments)
+        try:
+            # `create PATH --name N PATH` is no mistake; intermixed parsing loses what follows --
+            parsed = parser.parse_args(arguments) if "--" in arguments else parser.parse_intermixed_args(arguments)
+        except SystemExit as end:
+            advice = command.advice() if isinstance(command, FreezerCommand) and end.code == USAGE_ERROR else None
+            if advice:
+                print(f"hint: {advice}", file=self.stderr)
+            raise
         words = self.options.words
         self.options = merge_global_options(self.options, parsed)
         self.options.words = words

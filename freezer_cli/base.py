@@ -83,6 +83,10 @@ class FreezerCommand(command.Command):
         add_global_options(parser.add_argument_group("global options"), after_verb=True)
         return parser
 
+    def advice(self) -> str | None:
+        """What may help where the arguments are wrong."""
+        return None
+
     @property
     def settings(self) -> Settings:
         """What the command runs with."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from freezer_sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from freezer_sdk import Freezer
+    from freezer_sdk.options import Option
 
 LOG = logging.getLogger("freezer")
 
@@ -51,6 +52,22 @@ class RepositoryCommand(FreezerCommand):
     def engine_help(self) -> str:
         """What the option --engine is for."""
         return f"how backups are stored (default: as those that are there; in an empty storage {DEFAULT_ENGINE})"
+
+    def advice(self) -> str | None:
+        """Names the engines that have an option which the chosen one has not."""
+        from freezer_sdk.plugins import ENGINE, PluginRegistry
+
+        registry = PluginRegistry()
+        given = {word.partition("=")[0] for word in self.arguments if word.startswith("--")}
+        chosen = self.early_setting(lambda: self.settings.engine.value, DEFAULT_ENGINE)
+        engines = [(name, registry.load(ENGINE, name)) for name in registry.names(ENGINE)]
+        flags = {name: _flags(engine.options) for name, engine in engines if engine.name == name}
+        meant = given - flags.get(chosen, set())
+        found = [name for name in flags if self.engine_flags and meant & flags[name]]
+        if not found:
+            return None
+        options = ", ".join(sorted(meant & set().union(*(flags[name] for name in found))))
+        return f"{options}: for --engine {' or '.join(found)}"
 
     @staticmethod
     def early_setting(read: Callable[[], Any], default: str) -> str:
@@ -96,6 +113,10 @@ class RepositoryCommand(FreezerCommand):
         named = parse_assignments(parsed_args.engine_option)
         flags = self._engine.values(parsed_args) if self._engine is not None else {}
         return {**named, **flags}
+
+
+def _flags(options: Iterable[Option]) -> set[str]:
+    return {f"--{option.name.replace('_', '-')}" for option in options}
 
 
 def connection_of(settings: Settings, engine_options: Mapping[str, Any] | None = None) -> dict[str, Any]:
