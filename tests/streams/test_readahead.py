@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import threading
+import time
 
 import pytest
 from hypothesis import given
@@ -75,18 +76,17 @@ def test_leaving_early_ends_the_thread(read: int) -> None:
 
 def test_a_stop_between_two_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread has handed on a block, and is told to stop before it reads the next one."""
-    stopped = threading.Event()
+    put = readahead._ReadAhead._put
 
-    class Slow(Bits):
-        def read(self, size: int = -1) -> bytes:
-            if self.given >= readahead._BLOCK:
-                stopped.wait(10)
-            return super().read(size)
+    def put_and_stop(self: readahead._ReadAhead, item: bytes | BaseException) -> bool:
+        done = put(self, item)
+        self.stop()
+        return done
 
-    with read_ahead(Slow(step=readahead._BLOCK)) as reader:
-        reader.read(1)
-        threading.Timer(0.1, stopped.set).start()
-    assert not threads()
+    monkeypatch.setattr(readahead._ReadAhead, "_put", put_and_stop)
+    with read_ahead(Bits(step=readahead._BLOCK)):
+        while threads():
+            time.sleep(0.01)
 
 
 def test_little_is_read_ahead() -> None:
