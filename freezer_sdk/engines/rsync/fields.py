@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -90,6 +91,7 @@ def text(value: object) -> bytes:
     raise Damaged("there is something else where a text should be")
 
 
+@functools.lru_cache(maxsize=1024)  # few names, in many entries
 def name(raw: bytes | None) -> str | None:
     """A user's or group's name; ``None`` where there is none."""
     return raw.decode("utf-8", "surrogateescape") if raw else None

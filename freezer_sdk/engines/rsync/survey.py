@@ -33,6 +33,7 @@ class Pending:
     """A file whose content is to be written.
 
     Attributes:
+        row: of the file's stats; there may be millions of them.
         directory: relative path of where it lies; ``None``: it is itself what is backed up.
         blocks: numbers of what is to be written; ``None``: everything.
         known: what the next level will know of it; its signature is that of the whole file when ``blocks`` are given.
@@ -41,9 +42,14 @@ class Pending:
     directory: bytes | None
     name: bytes
     path: bytes
-    attributes: Attributes
+    row: bytes
     blocks: Sequence[int] | None
     known: Known
+
+    @property
+    def attributes(self) -> Attributes:
+        """As the first look found them."""
+        return Attributes._make(STAT.unpack(self.row))
 
 
 @dataclass(kw_only=True)
@@ -213,9 +219,8 @@ class Survey:
         item = self._item(path, attributes, extras)
         self._add(replace(item, blocks=blocks, stored=stored), patches=patches)
         name = directory.names[index]
-        self.pending.append(
-            Pending(directory=below, name=name, path=path, attributes=attributes, blocks=blocks, known=fresh)
-        )
+        row = STAT.pack(*attributes)
+        self.pending.append(Pending(directory=below, name=name, path=path, row=row, blocks=blocks, known=fresh))
 
     def _written_blocks(self, changed: array[int], size: int) -> Sequence[int] | None:
         """What is written of a changed file: of one whose content is the same its last block, for the facts' sake."""
