@@ -221,13 +221,16 @@ class StoredLevel:
         return known[name]
 
     @contextmanager
-    def open(self) -> Iterator[Reader]:
-        """The stream from its start; at its end, what was stored is compared with the record.
+    def open(self, *, compare: bool = True) -> Iterator[Reader]:
+        """The stream from its start.
+
+        Args:
+            compare: at its end, what was stored is compared with the record.
 
         Raises:
             WrongPassword, IntegrityError, UnsupportedFormat, StorageError: also from ``read``.
         """
-        record = self._usable_record()
+        record = self._usable_record() if compare else None
         with self._source(None if record is None else record.data) as source:
             decryptor = self._decryptor(source)
             decoder = self._coding.compressor(self.compression).decoder()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from freezer_sdk.engines.chains.codec import LevelStream
+from freezer_sdk.engines.chains.coding import StoredLevel
 from freezer_sdk.engines.chains.content import ROOT, Content, holds_content
 from freezer_sdk.engines.chains.findings import Findings
 from freezer_sdk.engines.chains.items import sound
@@ -61,7 +61,7 @@ class WatchedLevel:
         opens: the password is known to be right, so that what cannot be opened any more is damaged.
     """
 
-    def __init__(self, stream: LevelStream, tick: Callable[[], None]) -> None:
+    def __init__(self, stream: StoredLevel, tick: Callable[[], None]) -> None:
         self._stream, self._tick = stream, tick
         self.ended = self.opens = False
 
@@ -87,7 +87,10 @@ class WatchedLevel:
             WrongPassword, IntegrityError, UnsupportedFormat, StorageError: also from ``read``.
         """
         try:
-            with self._stream.open() as reader, read_ahead(_Noting(reader, self), tick=self._tick) as ahead:
+            with (
+                self._stream.open(compare=not self.ended) as reader,
+                read_ahead(_Noting(reader, self), tick=self._tick) as ahead,
+            ):
                 yield ahead
         except WrongPassword as error:
             if self.opens:
