@@ -12,6 +12,7 @@ BROKEN_PIPE = 141  # as a shell reports death by SIGPIPE
 INTERRUPTED = 130
 FAILED = 1
 _RARELY = 50_000  # new objects until the collector of cycles looks at them
+_SOON = 0.0002  # seconds until a thread lets others go on; most of theirs is a call that needs the interpreter no more
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,6 +37,7 @@ def run_program(argv: Sequence[str] | None, run: Callable[[list[str], Mapping[st
     environ = dict(os.environ)
     if argv is None:
         gc.set_threshold(_RARELY, 50, 100)  # much lives to the end of the run, and hardly anything of it is a cycle
+        sys.setswitchinterval(_SOON)
         _open_standard_streams()
         for name in ("FREEZER_PASSWORD", "FREEZER_FROM_PASSWORD", "FREEZER_NEW_PASSWORD"):
             os.environ.pop(name, None)  # programs that are started have no business with it
