@@ -113,7 +113,7 @@ class TestGzipStreams:
     def test_zeros_may_follow(self, kind, step):
         assert decode(kind, gzip.compress(b"x") + bytes(5000), step=step) == (b"x", True)
 
-    @pytest.mark.parametrize("tail", [b"more", b"\0" * 10 + b"x", b"\0" + gzip.compress(b"y")])
+    @pytest.mark.parametrize("tail", [b"more", b"\0" * 10 + b"x", b"\0" + gzip.compress(b"y", mtime=0)])
     @pytest.mark.parametrize("step", [1, 1000])
     def test_nothing_else_may(self, kind, tail, step):
         with pytest.raises(IntegrityError):
