@@ -1,8 +1,16 @@
-"""Makes the helpers of this folder importable from the tests below it; gives signals their usual meaning."""
+"""Makes the helpers of this folder importable from the tests below it; gives signals their usual meaning.
+
+Property tests have no time limit for one example: machines may be busy.
+"""
 
 from __future__ import annotations
 
 import signal
+
+from hypothesis import settings
+
+settings.register_profile("untimed", settings.default, deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_configure() -> None:
