@@ -155,8 +155,8 @@ class Merge:
             message = "lost, if it was not left out on purpose: it is listed as unchanged, and no level has it"
             self._tell(_text(prefix + name), "lost", message)
         if node.stale:
-            message = "a later backup could not read this directory; what it holds is as it was before"
-            self._tell(_text(path), "stale", message, fatal=False)
+            message = "a later backup could not read this directory, or left it out; what it holds is as it was before"
+            self._tell(_text(path), "stale", message, fatal=node.doubtful)
 
 
 def _text(path: bytes) -> str:

@@ -78,10 +78,22 @@ class Directory:
         missing: names that were to come in a level that was read to its end, and did not.
         absent: names listed as unchanged that no level below has; most were left out on purpose.
         lacking: those of them that may be lost.
-        stale: a later level lists it as unchanged, as it does when it cannot be read.
+        stale: a later level lists it as unchanged, as it does when it cannot be read or is left out from then on.
+        doubtful: that happened while directories were renamed, when GNU tar forgets some.
     """
 
-    __slots__ = ("absent", "children", "expected", "lacking", "missing", "owner", "packed", "special", "stale")
+    __slots__ = (
+        "absent",
+        "children",
+        "doubtful",
+        "expected",
+        "lacking",
+        "missing",
+        "owner",
+        "packed",
+        "special",
+        "stale",
+    )
 
     def __init__(self) -> None:
         self.children: dict[bytes, Node] = {}
@@ -90,7 +102,7 @@ class Directory:
         self.special: Special | None = None
         self.expected: set[bytes] = set()
         self.missing = self.absent = self.lacking = _NO_NAMES
-        self.stale = False
+        self.stale = self.doubtful = False
 
     @property
     def facts(self) -> Facts:
@@ -99,7 +111,7 @@ class Directory:
 
     def record(self, member: Member) -> None:
         """Takes what a member says of it."""
-        self.stale = False
+        self.stale = self.doubtful = False
         self.packed = _FACTS.pack(member.mode, 0, member.mtime, member.ctime)
         self.owner = member.owner
         self.special = _special(member)
@@ -186,6 +198,7 @@ class Tree:
             child = children.get(name)
             if isinstance(child, Directory):
                 child.stale = True
+                child.doubtful = child.doubtful or doubtful
         self._listed.append(node)
 
     def file(self, member: Member, level: int, *, lost: bool = False) -> None:
