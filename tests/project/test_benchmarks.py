@@ -150,3 +150,17 @@ def test_the_index_of_a_large_repository_is_measured(benchmarks: Path, tmp_path:
     figures = dict(zip(head, row, strict=True))
     assert (figures["shape"], figures["objects"]) == ("daily", "6")
     assert all(float(figures[name].replace(",", "")) > 0 for name in ("own", "hits", "misses"))
+
+
+def test_the_tar_engine_is_timed(benchmarks: Path, tmp_path: Path) -> None:
+    if shutil.which("time") is None or shutil.which("tar") is None:
+        pytest.skip("GNU time or GNU tar is not installed")
+    agent = Path(sys.executable).with_name("freezer-agent")
+    command = [sys.executable, str(benchmarks / "tar_engine.py"), "--freezer-agent", str(agent), "--rounds", "1"]
+    done = subprocess.run(
+        [*command, "--work", str(tmp_path / "work"), "--mib", "4"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    steps = [line.split("|")[2].strip() for line in done.stdout.splitlines() if line.startswith("| this project")]
+    assert steps == ["backup", "restore"]
+    assert list(tmp_path.iterdir()) == []
