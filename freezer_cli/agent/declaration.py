@@ -185,6 +185,14 @@ _STORED = (
         metavar="FILE",
         help="encrypt with the password in the first line of this file",
     ),
+    Option(
+        name="cipher",
+        group=_DATA,
+        default="auto",
+        choices=("auto", "sealed", "openssl"),
+        help="how to encrypt: sealed tells what was tampered with, openssl is what the original reads; "
+        "auto: openssl where backups of the name are so already",
+    ),
     Option(name="exclude", group=_DATA, metavar="PATTERN", help="leave out what fits; the patterns of GNU tar"),
     Option(
         name="dereference-symlink",

@@ -84,6 +84,7 @@ class Opener:
             "always_level": settings.levels.always_level,
             "restart_always_level": settings.levels.restart_always_level,
             "compression": settings.compression,
+            "cipher": settings.cipher,
             "segment_size": settings.segment_size,
             "tar_exclude": settings.exclude,
             "block_size": settings.block_size,

@@ -100,6 +100,7 @@ class Settings:
     places: tuple[Place, ...]
     levels: Levels
     compression: str
+    cipher: str
     exclude: str | None
     follow: str
     sync: bool
@@ -202,6 +203,7 @@ def _settings(given: Mapping[str, Any], places: tuple[Place, ...]) -> Settings:
         places=places,
         levels=_levels(given, values),
         compression=values["compression"],
+        cipher=values["cipher"],
         exclude=values["exclude"],
         follow=values["dereference_symlink"] or "none",
         sync=values["sync"],

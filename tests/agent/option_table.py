@@ -184,6 +184,7 @@ ROWS = [
         "tar",
     ),
     text("compression", read=lambda s: s.compression, value="xz", default="gzip"),
+    text("cipher", read=lambda s: s.cipher, value="openssl", default="auto"),
     text("encrypt_pass_file", read=lambda s: s.password_file),
     text("exclude", read=lambda s: s.exclude, value="*.log"),
     text("dereference_symlink", read=lambda s: s.follow, value="soft", default="none"),

@@ -176,6 +176,17 @@ def test_compression(store: Store, tmp_path: Path, compression: str) -> None:
     assert contents(tmp_path / "out") == contents(store.source)
 
 
+@pytest.mark.parametrize(("cipher", "folder"), [("openssl", "tar"), ("sealed", "tar-sealed"), ("auto", "tar-sealed")])
+def test_ciphers(store: Store, tmp_path: Path, cipher: str, folder: str) -> None:
+    password = tmp_path / "password"
+    password.write_text("hunter2\n")
+    password.chmod(0o600)
+    store.backup("--encrypt-pass-file", password, "--cipher", cipher)
+    assert [path.name for path in (store.folder / "data").iterdir()] == [folder]
+    store.restore(tmp_path / "out", "--encrypt-pass-file", password)
+    assert contents(tmp_path / "out") == contents(store.source)
+
+
 def test_encryption(store: Store, tmp_path: Path) -> None:
     password, wrong = tmp_path / "password", tmp_path / "wrong"
     password.write_text("hunter2\nsecond line\n")
