@@ -228,7 +228,7 @@ def test_names_of_levels_that_cannot_be(tmp_path: Path) -> None:
 
 def test_a_year_beyond_all_calendars(tmp_path: Path) -> None:
     shelf = Shelf()
-    shelf.add(0, [directory(b"."), file(b"a", 1)], [Part(b"a", b"a")], chain=9_999_999_999_999_999)
+    shelf.add(0, [directory(b"."), file(b"a", 1)], [Part(b"a", b"a")], chain=999_999_999_990)
     (backup,) = shelf.backups()
     assert backup.time.year == 9999
     shelf.restore(tmp_path / "out")
