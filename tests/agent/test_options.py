@@ -234,6 +234,7 @@ def test_what_the_engine_and_the_limits_are_told(tmp_path: Path) -> None:
         "strategy": "incremental",
         "always_level": 2,
         "restart_always_level": 7.0,
+        "cipher": "auto",
         "compression": "xz",
         "segment_size": 65536,
         "tar_exclude": "*.o",
