@@ -11,6 +11,7 @@ import pytest
 from chains.shelf import Part, Shelf, directory, file, symlink
 
 from freezer_sdk.engines.base import Context
+from freezer_sdk.engines.chains.layout import LAST_TIME
 from freezer_sdk.errors import IntegrityError, RestoreError, UnsupportedFormat
 from freezer_sdk.model import Entry, EntryType, Overwrite, RestoreOptions, RestoreResult, Status
 
@@ -226,9 +227,11 @@ def test_names_of_levels_that_cannot_be(tmp_path: Path) -> None:
     assert len(shelf.backups()) == 1
 
 
-def test_a_year_beyond_all_calendars(tmp_path: Path) -> None:
+def test_the_end_of_all_calendars(tmp_path: Path) -> None:
     shelf = Shelf()
-    shelf.add(0, [directory(b"."), file(b"a", 1)], [Part(b"a", b"a")], chain=999_999_999_990)
+    tree = [directory(b"."), file(b"a", 1)]
+    shelf.add(0, tree, [Part(b"a", b"a")], chain=LAST_TIME)
+    shelf.add(0, tree, [Part(b"a", b"a")], chain=LAST_TIME + 1)
     (backup,) = shelf.backups()
     assert backup.time.year == 9999
     shelf.restore(tmp_path / "out")
