@@ -244,6 +244,7 @@ def test_what_the_engine_and_the_limits_are_told(tmp_path: Path) -> None:
     assert target.engine == "rsync"
     assert target.engine_options == {
         "strategy": "full",
+        "cipher": "auto",
         "compression": "gzip",
         "segment_size": 32 << 20,
         "block_size": 8192,
