@@ -465,3 +465,24 @@ def test_memory_for_a_file_that_waits_for_its_content(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert content.kept / files < 320
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_small_files_in_parts_with_others_between_them(tmp_path: Path, last: bool) -> None:
+    shelf = Shelf(codec=LayeredCodec())
+    names = [b"a", b"b", b"c", b"d"]
+    parts = [
+        *(Part(b"a", bytes([65 + number]) * 3, offset=3 * number, last=number == 2) for number in range(3)),
+        Part(b"b", b"bbb", last=False),
+        Part(b"c", b"ccc", last=False),
+        Part(b"b", b"BBBBBB", offset=3),
+        Part(b"c", b"CCCCCC", offset=3),
+        Part(b"d", b"ddd", last=False),
+        Part(b"d", b"DDDDDD", offset=3, last=last),
+    ]
+    shelf.add(0, [directory(b"."), *(file(name, 9) for name in names)], parts)
+    result = shelf.restore(tmp_path / "out")
+    found = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    whole = {"a": b"AAABBBCCC", "b": b"bbbBBBBBB", "c": b"cccCCCCCC"}
+    assert found == ({**whole, "d": b"dddDDDDDD"} if last else whole)
+    assert [problem.path for problem in result.problems] == ([] if last else ["d"])
