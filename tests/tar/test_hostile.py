@@ -35,6 +35,13 @@ def streams(options: tuple[str, ...]) -> tuple[bytes, ...]:
         root = Path(scratch) / "source"
         make_source(root)
         (root / "large").write_bytes(b"large" * 300)
+        for path in root.glob("sparse-*"):
+            path.unlink()
+        with open(root / "sparse", "wb") as file:  # more ranges than one header has, and still small
+            for number in range(30):
+                file.seek(number * 8192)
+                file.write(b"data")
+            file.truncate(300_000)
         (root / "one").mkdir()
         (root / "two").mkdir()
         (root / "one" / "file").write_text("1")
