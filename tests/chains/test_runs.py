@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from chains.running import PASSWORD, change, check, content, opened, runs
 from joining_storage import JoiningStorage
 
-from freezer_sdk import Backup, Freezer, FreezerGroup
+from freezer_sdk import Backup, Freezer
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.chains.lock import SeriesLock
 from freezer_sdk.engines.tar.engine import TarEngine
@@ -23,12 +23,8 @@ from freezer_sdk.errors import (
     FreezerError,
     IntegrityError,
     LeaseLost,
-    RepositoryExists,
     RepositoryLocked,
-    RepositoryNotFound,
     StorageUnavailable,
-    UnsupportedFormat,
-    WrongPassword,
 )
 from freezer_sdk.model import BackupOptions, Event
 from freezer_sdk.modes.fs import FilesystemMode
@@ -38,61 +34,7 @@ from freezer_sdk.storages.memory import MemoryStorage
 from freezer_sdk.streams.cancel import CancelToken
 from freezer_sdk.testing.faults import Fault, FaultyStorage, damage, fail
 
-PASSWORD = "correct horse"
-INTEROP = Path(__file__).parents[3] / "shared" / "interop"
-
 pytestmark = pytest.mark.skipif(shutil.which("tar") is None, reason="needs GNU tar")
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    path = tmp_path / "tree"
-    (path / "sub").mkdir(parents=True)
-    (path / "first").write_bytes(b"first\n" * 100)
-    (path / "sub" / "second").write_bytes(os.urandom(50_000))
-    return path
-
-
-def opened(storage: Storage, *, password: str | None = None, **options: Any) -> Freezer:
-    return Freezer(
-        storage,
-        password=password,
-        create=True,
-        engine="tar",
-        encryption=password is not None,
-        engine_options={"strategy": "incremental", **options},
-    )
-
-
-def content(path: Path) -> dict[str, bytes]:
-    return {str(each.relative_to(path)): each.read_bytes() for each in path.rglob("*") if each.is_file()}
-
-
-def change(tree: Path, number: int) -> None:
-    (tree / f"new{number}").write_bytes(b"%d" % number * 1000)
-    (tree / "first").write_bytes(b"changed %d\n" % number)
-    old = tree / f"new{number - 2}"
-    if old.exists():
-        old.unlink()
-
-
-def runs(freezer: Freezer, tree: Path, count: int) -> list[tuple[Backup, dict[str, bytes]]]:
-    made = []
-    for number in range(count):
-        change(tree, number)
-        made.append((freezer.backup(tree, name="t"), content(tree)))
-    return made
-
-
-def check(freezer: Freezer, made: list[tuple[Backup, dict[str, bytes]]], out: Path) -> None:
-    listed = {backup.id: backup for backup in freezer.backups()}
-    for backup, expected in made:
-        assert listed[backup.id] == backup
-        target = out / backup.id
-        assert freezer.restore(backup.id, target).status == "complete"
-        assert content(target) == expected
-    result = freezer.verify(read_data=True)
-    assert result.ok, result.problems
 
 
 # -- levels --------------------------------------------------------------------------------------------------
@@ -436,247 +378,3 @@ def test_what_cannot_be_read_whole_makes_a_partial_level(tree: Path) -> None:
         assert backup.status == "partial"
         assert freezer.backups() == [backup]
         assert freezer.backup(tree, name="t").status == "complete"
-
-
-# -- encryption ----------------------------------------------------------------------------------------------
-
-
-def everything(storage: Storage) -> bytes:
-    return b"".join(item.name.encode() + storage.get(item.name) for item in storage.list())
-
-
-def test_sealed_streams_show_no_names(tree: Path) -> None:
-    (tree / "a very secret name").write_bytes(b"x")
-    storage = MemoryStorage()
-    with opened(storage, password=PASSWORD) as freezer:
-        freezer.backup(tree, name="t")
-        freezer.backup(tree, name="t")
-    assert not list(storage.list("metadata/tar/"))
-    assert b"secret" not in everything(storage)
-    assert PASSWORD.encode() not in everything(storage)
-
-
-def test_exchange_streams_are_opened_by_openssl_and_tar(tree: Path, tmp_path: Path) -> None:
-    storage = MemoryStorage()
-    with opened(storage, password=PASSWORD, cipher="openssl") as freezer:
-        made = runs(freezer, tree, 2)
-        check(freezer, made, tmp_path / "out")
-    for item in storage.list("data/"):
-        if item.name.endswith("/data") and "/0_" in item.name:
-            command = ["openssl", "enc", "-d", "-aes-256-cfb", "-md", "sha256", "-pass", f"pass:{PASSWORD}"]
-            plain = subprocess.run(command, input=storage.get(item.name), capture_output=True, check=True).stdout
-            target = tmp_path / "by tar"
-            target.mkdir()
-            subprocess.run(["tar", "-xzf", "-", "-C", str(target)], input=plain, check=True)
-            assert content(target) == made[0][1]
-
-
-@pytest.mark.parametrize("cipher", ["openssl", "sealed"])
-def test_a_wrong_password_is_told(cipher: str, tree: Path) -> None:
-    storage = MemoryStorage()
-    with opened(storage, password=PASSWORD, cipher=cipher) as freezer:
-        freezer.backup(tree, name="t")
-    for password in ("wrong", None):
-        with pytest.raises(WrongPassword):
-            opened(storage, password=password)
-    storage.delete("freezer-sdk/store")  # as a store of the original
-    options = {"cipher": cipher, "strategy": "incremental"}
-    with Freezer(storage, engine="tar", password="wrong", engine_options=options) as freezer:
-        for series in ("t", "new") if cipher == "sealed" else ("t",):
-            with pytest.raises(WrongPassword):
-                freezer.backup(tree, name=series)
-
-
-def test_a_series_stays_in_the_form_it_has(tree: Path, tmp_path: Path) -> None:
-    storage = MemoryStorage()
-    with opened(storage, password=PASSWORD, cipher="openssl") as freezer:
-        made = runs(freezer, tree, 1)
-    with opened(storage, password=PASSWORD) as freezer:
-        made += runs(freezer, tree, 1)
-    assert made[-1][0].level == 1
-    with opened(storage, password=PASSWORD, cipher="sealed") as freezer:
-        made += runs(freezer, tree, 1)
-        made += runs(freezer, tree, 1)
-    assert [backup.level for backup, _ in made] == [0, 1, 0, 1]
-    with opened(storage, password=PASSWORD) as freezer:
-        made += runs(freezer, tree, 1)
-        assert made[-1][0].level == 2
-        check(freezer, made, tmp_path / "out")
-
-
-def test_a_password_for_a_plain_series_begins_an_encrypted_chain(tree: Path, tmp_path: Path) -> None:
-    storage = MemoryStorage()
-    with opened(storage) as freezer:
-        made = runs(freezer, tree, 2)
-    with opened(storage, password=PASSWORD) as freezer:
-        made += runs(freezer, tree, 2)
-        assert [backup.level for backup, _ in made] == [0, 1, 0, 1]
-        check(freezer, made, tmp_path / "out")
-    with opened(storage) as freezer:
-        backup = freezer.backup(tree, name="t")
-        assert backup.level == 0
-        assert "cipher" in {problem.kind for problem in backup.problems}
-
-
-class Person:
-    """Sits at a terminal, and counts how often it is asked for the password."""
-
-    interactive = True
-
-    def __init__(self) -> None:
-        self.asked = 0
-
-    def __call__(self) -> str:
-        self.asked += 1
-        return PASSWORD
-
-
-def test_nobody_is_asked_for_a_password_that_is_not_needed(tree: Path) -> None:
-    storage, person = MemoryStorage(), Person()
-    with opened(storage) as freezer:
-        freezer.backup(tree, name="t")
-    for marked in (True, False):
-        if not marked:
-            storage.delete("freezer-sdk/store")
-        with Freezer(storage, password=person, engine="tar") as freezer:
-            backup = freezer.backup(tree, name="t")
-            assert freezer.verify(read_data=True).ok
-            assert not backup.problems
-    assert not person.asked
-    assert not list(storage.list("metadata/tar-sealed/"))
-
-
-@pytest.mark.parametrize("cipher", ["openssl", "sealed"])
-def test_who_sits_at_a_terminal_is_asked_once_when_it_must_be(cipher: str, tree: Path) -> None:
-    storage, person = MemoryStorage(), Person()
-    with opened(storage, password=PASSWORD, cipher=cipher) as freezer:
-        freezer.backup(tree, name="t")
-    storage.delete("freezer-sdk/store")
-    with Freezer(storage, password=person, engine="tar", engine_options={"max_level": 3}) as freezer:
-        assert [freezer.backup(tree, name="t").level for _ in range(2)] == [1, 2]
-        assert freezer.verify(read_data=True).ok
-    assert person.asked == 1
-
-
-def test_encryption_needs_a_password() -> None:
-    with pytest.raises(ConfigurationError, match="needs a password"):
-        Freezer.create(MemoryStorage(), engine="tar")
-
-
-# -- stores --------------------------------------------------------------------------------------------------
-
-
-def test_an_empty_storage_is_no_store() -> None:
-    with pytest.raises(RepositoryNotFound):
-        Freezer(MemoryStorage(), engine="tar")
-
-
-@pytest.mark.parametrize(
-    "change", [("openssl", "sealed"), ("sealed", "openssl"), ("2026", "2025"), ('"version": 1', '"version": 2')]
-)
-def test_a_store_tells_when_what_it_says_was_changed(change: tuple[str, str], tree: Path) -> None:
-    storage = MemoryStorage()
-    cipher = change[0] if change[0] in ("openssl", "sealed") else "sealed"
-    options = {"cipher": cipher}
-    with Freezer(storage, create=True, engine="tar", password=PASSWORD, engine_options=options) as freezer:
-        freezer.backup(tree, name="t")
-    text = storage.get("freezer-sdk/store").decode()
-    storage.put("freezer-sdk/store", [text.replace(*change).encode()])
-    if change[0] == "2026":  # when it was made is for people
-        Freezer(storage, engine="tar", password=PASSWORD).close()
-        return
-    with pytest.raises((IntegrityError, UnsupportedFormat)):
-        Freezer(storage, engine="tar", password=PASSWORD)
-
-
-@pytest.mark.parametrize("content", [b"", b"junk", b"[]", b"{}", b'{"version": 1, "id": 5}'])
-def test_a_damaged_store_object_is_told_and_can_be_removed(content: bytes, tree: Path) -> None:
-    storage = MemoryStorage()
-    with opened(storage) as freezer:
-        backup = freezer.backup(tree, name="t")
-    storage.put("freezer-sdk/store", [content])
-    with pytest.raises(IntegrityError) as caught:
-        Freezer(storage, engine="tar")
-    assert "remove it" in (caught.value.hint or "")
-    storage.delete("freezer-sdk/store")
-    with Freezer(storage, engine="tar") as freezer:
-        assert freezer.backups() == [backup]
-
-
-def test_a_store_is_made_once() -> None:
-    storage = MemoryStorage()
-    Freezer.create(storage, engine="tar", encryption=False).close()
-    with pytest.raises(RepositoryExists):
-        Freezer.create(storage, engine="tar", encryption=False)
-
-
-def test_the_engine_of_a_store_is_found_out(tree: Path) -> None:
-    storage = MemoryStorage()
-    with opened(storage) as freezer:
-        freezer.backup(tree, name="t")
-    with Freezer(storage) as freezer:
-        assert [backup.engine for backup in freezer.backups()] == ["tar"]
-
-
-def test_two_engines_in_one_store(tree: Path) -> None:
-    """As in containers of the original."""
-    storage = MemoryStorage()
-    with opened(storage) as freezer:
-        freezer.backup(tree, name="t")
-    with Freezer(storage, create=True, engine="rsync", encryption=False) as other:
-        assert [problem.kind for problem in other.problems] == ["engine"]
-        assert not other.backups()
-        assert other.backup(tree, name="t").level == 0
-    with Freezer(storage, engine="rsyncv2") as other:
-        assert not other.problems
-        assert [backup.engine for backup in other.backups()] == ["rsync"]
-    with pytest.raises(ConfigurationError, match="several engines: rsync, tar"):
-        Freezer(storage)
-
-
-@pytest.mark.skipif(not INTEROP.exists(), reason="needs stores written by the real agent (../shared/interop)")
-def test_a_chain_of_the_original_is_continued(tree: Path, tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    shutil.copytree(INTEROP / "tar-gzip-levels" / "store", store)
-    with Freezer(f"local:{store}", engine="tar", engine_options={"strategy": "incremental"}) as freezer:
-        before = freezer.backups()
-        newest = before[-1]
-        backup = freezer.backup(tree, name=newest.name, host=newest.host)
-        assert backup.level == (newest.level or 0) + 1
-        assert backup.chain == newest.chain
-        freezer.restore(backup.id, tmp_path / "out")
-        assert content(tmp_path / "out") == content(tree)
-        assert [each.id for each in freezer.backups()] == [*(each.id for each in before), backup.id]
-    assert not (store / "freezer-sdk" / "store").exists()
-
-
-def test_gnu_tar_restores_a_chain_that_lies_in_a_folder(tree: Path, tmp_path: Path) -> None:
-    store, out = tmp_path / "store", tmp_path / "out"
-    with opened(LocalStorage(path=str(store))) as freezer:
-        made = runs(freezer, tree, 3)
-    out.mkdir()
-    streams = sorted(store.glob("data/tar/*/*/*/data"), key=lambda path: path.parent.name)
-    assert [path.parent.name.split("_")[0] for path in streams] == ["0", "1", "2"]
-    for path in streams:
-        command = ["tar", "-z", "--incremental", "--extract", "--ignore-zeros", "--warning=none", "--overwrite"]
-        subprocess.run([*command, "--directory", str(out), "--file", str(path)], check=True)
-    assert content(out) == made[-1][1]
-
-
-def test_several_storages_at_once(tree: Path, tmp_path: Path) -> None:
-    storages: list[Storage] = [MemoryStorage(), LocalStorage(path=str(tmp_path / "store"))]
-    members = [opened(storage) for storage in storages]
-    with FreezerGroup(members) as group:
-        for number in range(3):
-            change(tree, number)
-            result = group.backup(tree, name="t")
-            assert result.status == "complete"
-    for member in members:
-        backups = member.backups()
-        assert [backup.level for backup in backups] == [0, 1, 2]
-        target = tmp_path / f"out{members.index(member)}"
-        member.restore(backups[-1].id, target)
-        assert content(target) == content(tree)
-    assert [backup.id for backup in members[0].backups()] == [backup.id for backup in members[1].backups()]
-    for member in members:
-        member.close()
