@@ -7,6 +7,10 @@ device, inode, name, its entries (``Y``, ``N`` or ``D`` and the name), and two e
 What GNU tar leaves is not safe to build upon as it is: an entry that it could not read, or was told to leave out, is
 in the list like all others, and the next level takes it for stored. :func:`settled` takes such entries out, so that
 the next level looks at them as if they were new.
+
+Nor are directories that were moved: GNU tar follows them by their inodes, gets exchanges and nested moves wrong, and
+takes what is in a directory that replaces another one for stored if it is old. :func:`in_place` takes such directories
+out before a run, so that all of their content is stored again.
 """
 
 from __future__ import annotations
@@ -143,6 +147,44 @@ class Known:
             if name != directory.name:
                 found |= {entry[1:] for entry in self._entries[name].split(b"\0")}
         return found
+
+
+class InPlace(NamedTuple):
+    """What of a snapshot file can be built upon.
+
+    Attributes:
+        state: a snapshot file of the directories that are still the same.
+        kept, dropped: how many directories are, and are not.
+    """
+
+    state: bytes
+    kept: int
+    dropped: int
+
+
+def in_place(state: bytes, inode: Callable[[bytes], int | None]) -> InPlace:
+    """A snapshot file without directories that are no longer what they were.
+
+    Args:
+        state: as :func:`settled` gives it.
+        inode: of the directory that has a name (``./a``) now; ``None``: there is none.
+
+    Raises:
+        IntegrityError: ``state`` is cut short.
+    """
+    snapshot = Snapshot(state)
+    if not snapshot.modern:
+        return InPlace(state, 0, 0)
+    second, nanosecond = snapshot.start
+    parts = [snapshot.version, b"%d\0%d\0" % (second, nanosecond)]
+    kept = dropped = 0
+    for each in snapshot.directories():
+        if each.inode.isdigit() and inode(each.name) == int(each.inode):
+            parts += (each.head, b"\0", each.entries, b"\0\0")
+            kept += 1
+        else:
+            dropped += 1
+    return InPlace(state if not dropped else b"".join(parts), kept, dropped)
 
 
 def settled(

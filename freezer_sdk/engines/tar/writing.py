@@ -16,7 +16,7 @@ from freezer_sdk.engines.tar.figures import Figures, Unmodified
 from freezer_sdk.engines.tar.messages import Messages
 from freezer_sdk.engines.tar.program import ENVIRONMENT, GnuTar
 from freezer_sdk.engines.tar.scratch import ScratchFile
-from freezer_sdk.engines.tar.snapshot import Known, Snapshot, settled
+from freezer_sdk.engines.tar.snapshot import Known, Snapshot, in_place, settled
 from freezer_sdk.engines.tar.survey import Survey
 from freezer_sdk.errors import CommandFailed, ConfigurationError, SourceUnreadable
 from freezer_sdk.files.report import Reporter
@@ -131,16 +131,42 @@ class LevelWriter:
     ) -> None:
         self._tar = GnuTar.find()
         self._source, self._options, self._context = source, options, context
-        self._base = base
-        self._known = None if base is None else Known(base)
-        if self._known is not None and self._known.complete and bool(self._known) == source.single:
+        self._report = Reporter(problem)
+        self._base = base if base is None else self._usable(base)
+        self._known = None if self._base is None else Known(self._base)
+        self._messages = Messages(self._report, root=source.root, single=source.single)
+        self._figures = Figures(self._had if base is not None else None)
+
+    def _usable(self, base: bytes) -> bytes:
+        """What GNU tar may know of the level below.
+
+        Raises:
+            IntegrityError, ConfigurationError.
+        """
+        source, known = self._source, Known(base)
+        if known.complete and bool(known) == source.single:
             raise ConfigurationError(
                 "the levels of a chain are either of a directory or of a single file, and this one is of another kind",
                 hint="give the backup another name, or begin a new chain with a full backup",
             )
-        self._report = Reporter(problem)
-        self._messages = Messages(self._report, root=source.root, single=source.single)
-        self._figures = Figures(self._had if base is not None else None)
+        if source.single:
+            return base
+        found = in_place(base, self._inode)
+        if found.dropped > found.kept:
+            self._report.note(
+                source.root,
+                "moved",
+                f"{found.dropped} of {found.dropped + found.kept} directories are not the ones that the last level saw "
+                "(moved, copied, or numbered anew by the file system): their content is stored again",
+            )
+        return found.state
+
+    def _inode(self, name: bytes) -> int | None:
+        try:
+            found = os.stat(self._source.location + name[1:], follow_symlinks=self._source.follows)
+        except OSError:
+            return None
+        return found.st_ino if stat.S_ISDIR(found.st_mode) else None
 
     def _had(self, member: bytes) -> bool:
         return self._source.single or (self._known is not None and self._known.had(member))
