@@ -156,6 +156,14 @@ def test_a_wrong_password(made: Made, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"{}", b'{"compression": "gzhp", "encryption": 3}'])
+def test_what_a_metadata_document_said_is_recorded_too(made: Made, damaged: bytes, tmp_path: Path) -> None:
+    name = next(name for name in made.objects if "/1_" in name and name.endswith("/metadata"))
+    result = restore(made, {**made.objects, name: damaged}, 2, tmp_path / "out")
+    assert result.status is Status.COMPLETE
+    assert tree_of(tmp_path / "out") == made.trees[2]
+
+
 def test_streams_of_another_level(made: Made, tmp_path: Path) -> None:
     """Sealed streams are bound to their place; of others the record has the hash."""
     objects = {**made.objects, data_of(made, 1): made.objects[data_of(made, 2)]}

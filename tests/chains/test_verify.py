@@ -166,12 +166,25 @@ def test_every_flipped_bit_is_found(freezer: Freezer, part: str) -> None:
 
 @needs_tar
 @pytest.mark.parametrize("part", ["data", "engine_metadata"])
-def test_a_size_is_compared_without_reading(freezer: Freezer, part: str) -> None:
+@pytest.mark.parametrize("left", [-1, 0])
+def test_a_size_is_compared_without_reading(freezer: Freezer, part: str, left: int) -> None:
     storage = storage_of(freezer)
     name = next(item.name for item in storage.list() if "/1_" in item.name and item.name.endswith(f"/{part}"))
-    storage.put(name, [storage.get(name)[:-1]])
+    storage.put(name, [storage.get(name)[:left]])
     result = freezer.verify()
     assert [problem.path for problem in result.problems] == [name]
+
+
+@needs_tar
+def test_a_sealed_level_has_a_record(freezer: Freezer) -> None:
+    """Without one, a level is the original's: it seals nothing."""
+    storage = storage_of(freezer)
+    name = next(item.name for item in storage.list() if "/1_" in item.name and item.name.endswith("/record"))
+    storage.delete(name)
+    sealed = "-sealed/" in name
+    result = freezer.verify(read_data=True)
+    assert [problem.path for problem in result.problems if problem.fatal] == [name] * sealed
+    assert levels(freezer)[1].status is (Status.DAMAGED if sealed else Status.COMPLETE)
 
 
 @needs_tar

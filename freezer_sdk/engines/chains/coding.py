@@ -157,7 +157,7 @@ class StoredLevel:
 
     @cached_property
     def metadata(self) -> Mapping[str, Any]:
-        """The original's document; empty when it is missing.
+        """The original's document; where that is damaged, what the record says; empty when it is missing.
 
         Raises:
             IntegrityError, StorageError.
@@ -165,6 +165,9 @@ class StoredLevel:
         data = self._coding.small(self._id.metadata, limit=_MAX_METADATA)
         if data is None:
             return {}
+        record = self._usable_record()
+        if record is not None and hashlib.sha256(data).hexdigest() != record.metadata.sha256:
+            return self._coding.codec.metadata(compression=record.compression, encrypted=record.cipher != NONE)
         try:
             document = json.loads(data)
         except (ValueError, RecursionError):

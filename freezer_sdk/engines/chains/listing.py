@@ -101,11 +101,14 @@ class Listing:
 
     def _record(self, level: LevelId) -> Record | str | WrongPassword | None:
         try:
-            return self._store.coding.record(level)
+            record = self._store.coding.record(level)
         except WrongPassword as error:
             return error
         except IntegrityError as error:
             return error.message
+        if record is None and level.sealed:  # the original, whose levels have none, never sealed anything
+            return f"{level.record} is missing"
+        return record
 
 
 def _readable(

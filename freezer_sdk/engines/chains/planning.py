@@ -110,6 +110,7 @@ class Planner:
             size = storage.stat(stored.id.data).size
         except ObjectNotFound:
             raise IntegrityError(f"{stored.id.data} is missing") from None
+        _ = stored.compression  # raises where nothing tells it
         record = stored.record
         unknown = size == 0 and storage.capabilities.segmented_uploads  # joined segments need not have a size
         if record is not None and size != record.data.size and not unknown:
