@@ -37,7 +37,7 @@ def test_the_result_tells_what_was_done(store: Store, tmp_path: Path) -> None:
     result = store.backup("--max-level", "3")
     last = max(store.levels(), key=lambda level: int(level.rpartition("_")[2]))
     assert last.endswith(f"/2_{result['time_stamp']}")
-    assert result["bytes"] == 5  # of an increment: what is in it
+    assert result["bytes"] == first["bytes"] + 5
     assert isinstance(result["duration"], float)
     expected = {
         "action": "backup",
@@ -313,7 +313,8 @@ def test_what_cannot_be_read_makes_it_partial(store: Store, tmp_path: Path) -> N
     assert result.json["status"] == "partial"
     assert [problem["path"] for problem in result.json["problems"]] == [str(store.source / "secret")]
     assert "secret" in result.err
-    store.restore(tmp_path / "out")
+    told = store.restore(tmp_path / "out", code=3)
+    assert "secret: was not read whole when it was backed up" in told
     expected = contents(store.source)
     del expected["secret"]
     assert contents(tmp_path / "out") == expected

@@ -6,6 +6,7 @@ A level's stream is a line of JSON (the whole tree as it is then, and what parts
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from freezer_sdk.engines.chains.coding import NONE, SEALED, Coding
 from freezer_sdk.engines.chains.content import Content, Piece, stored_as
 from freezer_sdk.engines.chains.keys import Keys
 from freezer_sdk.engines.chains.layout import LevelId
+from freezer_sdk.engines.chains.record import Record, Stored, unrecorded
 from freezer_sdk.engines.chains.repository import ChainRepository
 from freezer_sdk.engines.chains.settings import ChainSettings
 from freezer_sdk.engines.chains.store import Store
@@ -166,6 +168,10 @@ def _facts(entry: Entry) -> dict[str, Any]:
     }
 
 
+def _stored(data: bytes) -> Stored:
+    return Stored(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
 def compressor(name: str) -> Compressor:
     return plugins.PluginRegistry().build(plugins.COMPRESSOR, name)
 
@@ -187,7 +193,7 @@ class Shelf:
         return ChainRepository(self.store(password))
 
     def add(self, level: int, tree: Sequence[Entry], parts: Sequence[Part] = (), *, chain: int = T0) -> LevelId:
-        """Stores a level as the original would; where there is a password, sealed."""
+        """Stores a level as the original would; where there is a password, sealed and with a record."""
         store = self.store()
         sealed = self.password is not None
         folder = "tar-sealed" if sealed else "tar"
@@ -206,10 +212,21 @@ class Shelf:
             writer.write(len(head).to_bytes(4, "big") + head)
             for part in parts:
                 writer.write(part.data)
-            writer.commit()
-        document = store.codec.metadata(compression="gzip", encrypted=sealed)
+            data = writer.commit()
+        metadata = json.dumps(store.codec.metadata(compression="gzip", encrypted=sealed)).encode()
         self.storage.put(place.engine_metadata, [b""])
-        self.storage.put(place.metadata, [json.dumps(document).encode()])
+        if sealed:
+            record = Record(
+                backup=unrecorded(place, chain=replace(place, level=0, time=chain), parent=None),
+                data=data,
+                state=_stored(b""),
+                metadata=_stored(metadata),
+                raw_size=writer.raw_size,
+                compression="gzip",
+                cipher=SEALED,
+            )
+            self.storage.put(place.record, [store.coding.sealed(place, "record", record.encode())])
+        self.storage.put(place.metadata, [metadata])
         return place
 
     def damage(self, name: str, *, at: int = -20) -> None:

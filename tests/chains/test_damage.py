@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -12,7 +13,7 @@ import pytest
 
 from freezer_sdk import Freezer
 from freezer_sdk.errors import FreezerError, WrongPassword
-from freezer_sdk.model import RestoreResult, Status
+from freezer_sdk.model import Overwrite, RestoreResult, Status
 from freezer_sdk.storages.memory import MemoryStorage
 
 pytestmark = pytest.mark.skipif(shutil.which("tar") is None, reason="needs GNU tar")
@@ -176,3 +177,28 @@ def test_everything_lost(made: Made, tmp_path: Path) -> None:
     with pytest.raises(FreezerError):
         restore(made, objects, 2, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("reader", ["python", "gnu"])
+def test_what_could_not_be_read_when_it_was_backed_up(reader: str, tmp_path: Path) -> None:
+    source, target, storage = tmp_path / "source", tmp_path / "target", MemoryStorage()
+    (source / "d").mkdir(parents=True)
+    (source / "a").write_bytes(b"a")
+    options = {"reader": reader}
+    with Freezer.create(storage, engine="tar", encryption=False, engine_options=options) as freezer:
+        backup = freezer.backup([source], name="name", host="host")
+        name = next(item.name for item in storage.list() if item.name.endswith("/record"))
+        problem = {"path": f"{source}/d/no/x", "kind": "unreadable", "message": "Permission denied", "fatal": True}
+        record = {**json.loads(storage.get(name)), "status": "partial", "problems": [problem]}
+        storage.put(name, [json.dumps(record).encode()])
+    with Freezer(storage, engine="tar", engine_options=options) as freezer:
+        result = freezer.restore(backup.id, target)
+        assert result.status is Status.PARTIAL
+        assert [(each.kind, each.path.endswith("d/no/x")) for each in result.problems] == [("incomplete", True)]
+        if reader == "gnu":
+            return
+        assert freezer.restore(backup.id, tmp_path / "chosen", paths=["a"]).status is Status.COMPLETE
+        for mine in ("d/no/x", "d/other"):
+            (target / mine).mkdir(parents=True)
+        freezer.restore(backup.id, target, overwrite=Overwrite.ALWAYS, delete=True, force=True)
+        assert sorted(str(path.relative_to(target)) for path in target.rglob("*")) == ["a", "d", "d/no", "d/no/x"]

@@ -26,7 +26,7 @@ from freezer_sdk.engines.chains.encoding import StreamWriter
 from freezer_sdk.engines.chains.layout import series_name
 from freezer_sdk.engines.chains.lock import SeriesLock
 from freezer_sdk.engines.chains.planning import Plan, Planner
-from freezer_sdk.engines.chains.record import MAX_PROBLEMS, Record, Stored
+from freezer_sdk.engines.chains.record import CUT, MAX_PROBLEMS, Record, Stored
 from freezer_sdk.engines.chains.removal import mark_started, remove_level, tidy
 from freezer_sdk.engines.chains.store import Store
 from freezer_sdk.errors import ConfigurationError
@@ -176,7 +176,7 @@ class BackupRun:
         options = self._options
         if self._count_problems > len(self._problems):
             message = f"{self._count_problems - len(self._problems)} more problems are not listed"
-            self._problems.append(Problem(path="", kind="cut", message=message, fatal=False))
+            self._problems.append(Problem(path="", kind=CUT, message=message, fatal=False))
         stats = replace(
             written.stats,
             added_bytes=writer.size,

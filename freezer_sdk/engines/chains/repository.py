@@ -17,6 +17,7 @@ from typing import Final, Self
 from freezer_sdk.engines.base import Context, Repository
 from freezer_sdk.engines.chains.backup import BackupRun
 from freezer_sdk.engines.chains.extract import reading
+from freezer_sdk.engines.chains.findings import unread
 from freezer_sdk.engines.chains.items import sound
 from freezer_sdk.engines.chains.layout import LevelId
 from freezer_sdk.engines.chains.listing import Listing
@@ -203,6 +204,9 @@ class ChainRepository:
         done = store.codec.restore(levels, target, options, context, problem=findings.add)
         if done is None:
             return Restore(put_together(store, listed, levels, findings), options, context).run(target)
+        for problem in listed.backup.problems:
+            if problem.fatal:
+                findings.add(unread(problem, problem.path))
         return RestoreResult(
             backup=backup,
             target=target,

@@ -9,12 +9,14 @@ from typing import Final, NamedTuple
 
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.chains.content import Piece
+from freezer_sdk.engines.chains.findings import unread
 from freezer_sdk.engines.chains.items import Items, sound
 from freezer_sdk.engines.chains.reading import DOUBT, Opened
+from freezer_sdk.engines.chains.record import CUT
 from freezer_sdk.engines.chains.select import Selected, Selection, names_by_directory, recorded_path
 from freezer_sdk.engines.chains.writers import Writers, writers_of
 from freezer_sdk.errors import IntegrityError, RestoreError
-from freezer_sdk.files.scope import Root, Scope, candidates
+from freezer_sdk.files.scope import Root, Scope, candidates, join
 from freezer_sdk.files.target import Decision, Item, RestoreTarget, TargetUnusable
 from freezer_sdk.model import Entry, EntryType, Event, Problem, RestoreOptions, RestoreResult
 from freezer_sdk.modes.base import STAT, Attributes, Extras
@@ -82,6 +84,7 @@ class Restore:
                 with writers_of(target) as writers:
                     self._write(writers)
                 self._link()
+            self._tell_unread()
             target.finish()
             return RestoreResult(
                 backup=backup.id,
@@ -103,18 +106,28 @@ class Restore:
         if wanted:
             paths = (recorded_path(self._root, entry.path) for entry in self._sound_quietly())
             there.update(wanted.intersection(paths))
-        scope = Scope(roots, self._options, contains=there.__contains__)
+        self._scope = scope = Scope(roots, self._options, contains=there.__contains__)
         return Selection(scope, self._root, names=self._names_to_keep()), scope.origin
 
     def _names_to_keep(self) -> Mapping[bytes, frozenset[bytes]] | None:
         if not self._options.delete:
             return None
-        names = names_by_directory(self._sound_quietly())
-        if self._findings.fatal:
+        names = names_by_directory(self._sound_quietly(), self._unread())
+        if self._findings.fatal or any(problem.kind == CUT for problem in self._backup.problems):
             message = "nothing is deleted from the target: the backup cannot be read whole, so what it had is not known"
             self._findings.add(Problem(path="", kind="delete", message=message, fatal=False))
             return None
         return names
+
+    def _unread(self) -> Iterator[bytes]:
+        """Paths in the content that something is told of: it was there, whatever is known of it now."""
+        for problem in self._findings.problems:
+            yield os.fsencode(problem.path)
+        above = join(self._root, b"")
+        for problem in self._backup.problems:
+            path = os.fsencode(problem.path)
+            if path.startswith(above):
+                yield path[len(above) :]
 
     def _sound_quietly(self) -> Iterator[Entry]:
         return sound(self._content.entries(), lambda entry, error: None)
@@ -280,6 +293,14 @@ class Restore:
         kind = "damaged" if isinstance(error, IntegrityError) else "unwritable"
         message = error.strerror or str(error) if isinstance(error, OSError) else str(error)
         self._findings.add(Problem(path=os.fsdecode(path), kind=kind, message=message))
+
+    def _tell_unread(self) -> None:
+        told = {problem.path for problem in self._findings.problems if problem.fatal}
+        for problem in self._backup.problems:
+            path = os.fsencode(problem.path)
+            place = os.fsdecode(self._scope.place(path))
+            if problem.fatal and place not in told and self._scope.chooses(path, is_directory=False, root=self._root):
+                self._findings.add(unread(problem, place))
 
     def _tell_doubt(self, path: bytes, first: bytes) -> None:
         if first in self._doubtful:

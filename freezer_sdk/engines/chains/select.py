@@ -30,8 +30,12 @@ def recorded_path(root: bytes, path: bytes) -> bytes:
     return root if path == ROOT else join(root, path)
 
 
-def names_by_directory(entries: Iterable[Entry]) -> Mapping[bytes, frozenset[bytes]]:
-    """The names in each directory, by its path in the content."""
+def names_by_directory(entries: Iterable[Entry], unread: Iterable[bytes]) -> Mapping[bytes, frozenset[bytes]]:
+    """The names in each directory, by its path in the content.
+
+    Args:
+        unread: paths of what was there and is no entry; looked at after the entries.
+    """
     found: dict[bytes, list[bytes]] = {}
     for entry in entries:
         if entry.type is EntryType.DIRECTORY:
@@ -39,6 +43,11 @@ def names_by_directory(entries: Iterable[Entry]) -> Mapping[bytes, frozenset[byt
         if entry.path != ROOT:
             parent, _, name = entry.path.rpartition(b"/")
             found.setdefault(parent or ROOT, []).append(name)
+    for path in unread:
+        above = path
+        while above:
+            above, _, name = above.rpartition(b"/")
+            found.setdefault(above or ROOT, []).append(name)
     return {path: frozenset(names) for path, names in found.items()}
 
 
