@@ -61,9 +61,9 @@ def test_a_wrong_password_is_told(cipher: str, tree: Path) -> None:
     storage.delete("freezer-sdk/store")  # as a store of the original
     options = {"cipher": cipher, "strategy": "incremental"}
     with Freezer(storage, engine="tar", password="wrong", engine_options=options) as freezer:
-        for series in ("t", "new") if cipher == "sealed" else ("t",):
-            with pytest.raises(WrongPassword):
-                freezer.backup(tree, name=series)
+        with pytest.raises(WrongPassword):
+            freezer.backup(tree, name="t")
+        freezer.backup(tree, name="new")  # cron lines of the original may have a password each
 
 
 def test_a_series_stays_in_the_form_it_has(tree: Path, tmp_path: Path) -> None:

@@ -135,12 +135,12 @@ class Planner:
         return SEALED if default == NONE else default
 
     def _try_password(self) -> None:
-        """All of a store is sealed with one password; only a store of the original has nothing that tells which.
+        """All of a series is sealed with one password; a store of the original has nothing that tells which.
 
         Raises:
             WrongPassword, StorageError.
         """
-        sealed = [each for each in Catalog.read(self._store.storage, self._store.codec.folder).levels if each.sealed]
+        sealed = [each for each in self._levels if each.sealed]
         if sealed:
             with suppress(IntegrityError):
                 self._store.coding.record(sealed[-1])
