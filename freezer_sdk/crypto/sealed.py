@@ -76,6 +76,9 @@ class SealKeys:
         Args:
             context: what the stream is and where it belongs; :meth:`opener` needs the same.
             chunk: of how many bytes a chunk is, as a power of two: 12 to 24.
+
+        Raises:
+            ValueError: another size.
         """
         if chunk not in CHUNKS:
             raise ValueError(f"a chunk has 2**{CHUNKS[0]} to 2**{CHUNKS[-1]} bytes")

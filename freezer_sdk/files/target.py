@@ -129,7 +129,7 @@ class RestoreTarget(EntryWriter):
         elif found != {_MADE_BY_MKFS} and not self._policy.accepts_content:
             raise RestoreConflict(
                 f"the target {self._workspace.path} is not empty",
-                hint="choose another target, or say what to do with its files: --overwrite always|if-changed|never",
+                hint="choose another target, or say with --overwrite what to do with its files",
             )
 
     def __exit__(

@@ -194,6 +194,7 @@ def test_a_damaged_record_does_not_stop_a_restore(freezer: Freezer, tmp_path: Pa
     storage.put(name, [storage.get(name)[:-5]])
     (damaged,) = (each for each in freezer.backups() if each.status is Status.DAMAGED)
     assert damaged.level == 2
+    assert [problem.path for problem in damaged.problems] == [name]
     freezer.restore(damaged.id, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b", "c"]
 

@@ -142,7 +142,7 @@ def _listed(level: LevelId, chain: Chain, record: Record | str | None, ids: Mapp
         backup, fault = record.backup, None
     else:
         backup, fault = unrecorded(level, chain=bottom, parent=parent), record
-    return Listed(
+    listed = Listed(
         level=level,
         chain=chain,
         backup=replace(
@@ -156,6 +156,8 @@ def _listed(level: LevelId, chain: Chain, record: Record | str | None, ids: Mapp
         fault=fault,
         missing=missing,
     )
+    found = [replace(problem, fatal=False) for problem in faults(listed)]
+    return replace(listed, backup=replace(listed.backup, problems=(*listed.backup.problems, *found)))
 
 
 def faults(listed: Listed) -> Sequence[Problem]:
