@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from freezer_sdk import Freezer, LeaseLost, RepositoryLocked, open_storage
+from freezer_sdk import Freezer, LeaseLost, RepositoryLocked
 
 PASSWORD = "correct horse"
 ENGINE = {"pack_size": "1M", "queue_size": "1M", "threads": 1, "cache": "-"}
@@ -28,9 +28,8 @@ def content(number: int) -> bytes:
 
 
 def connect(place: dict[str, Any]) -> Freezer:
-    """The repository of the test."""
-    storage = open_storage(place["storage"], options=place["options"])
-    return Freezer(storage, password=PASSWORD, engine_options=ENGINE)
+    """The repository of the test; it closes its storage."""
+    return Freezer(place["storage"], storage_options=place["options"], password=PASSWORD, engine_options=ENGINE)
 
 
 class Writer:
