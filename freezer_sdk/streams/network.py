@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import socket
+import time
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
@@ -24,6 +26,7 @@ PROXY = Option(
 )
 PROXY_PASSWORD = Option(name="proxy_password", secret=True, help="Password of the proxy's user")
 
+_LONGEST_HEAD = 64 << 10
 _DEFAULT_PORTS = {"http": 3128, "socks4": 1080, "socks5": 1080, "socks5h": 1080}
 
 
@@ -99,21 +102,59 @@ def connect(host: str, port: int, *, timeout: float, proxy: Proxy | None = None)
 
 
 def _through(proxy: Proxy, host: str, port: int, timeout: float) -> socket.socket:
+    if proxy.scheme == "http":
+        return _tunnel(proxy, host, port, timeout)
     try:
         import socks
     except ImportError:
         raise ConfigurationError(
             "connections through a proxy need PySocks", hint="pip install 'freezer-sdk[proxy]'"
         ) from None
-    kinds = {"http": socks.HTTP, "socks4": socks.SOCKS4, "socks5": socks.SOCKS5, "socks5h": socks.SOCKS5}
+    kinds = {"socks4": socks.SOCKS4, "socks5": socks.SOCKS5, "socks5h": socks.SOCKS5}
     made: socket.socket = socks.create_connection(
         (host, port),
         timeout=timeout,
         proxy_type=kinds[proxy.scheme],
         proxy_addr=proxy.host,
         proxy_port=proxy.port,
-        proxy_rdns=proxy.scheme in ("http", "socks5h"),
+        proxy_rdns=proxy.scheme == "socks5h",
         proxy_username=proxy.user,
         proxy_password=proxy.password,
     )
     return made
+
+
+def _tunnel(proxy: Proxy, host: str, port: int, timeout: float) -> socket.socket:
+    """By HTTP CONNECT (RFC 9110, 9.3.6). PySocks reads ahead here, and loses what a server says first."""
+    name = host if host.isascii() else host.encode("idna").decode("ascii")
+    where = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+    lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}"]
+    if proxy.user is not None:
+        login = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode("ascii")
+        lines.append(f"Proxy-Authorization: Basic {login}")
+    made = socket.create_connection((proxy.host, proxy.port), timeout=timeout)
+    try:
+        made.sendall("\r\n".join([*lines, "", ""]).encode())
+        answer = _head(made, time.monotonic() + timeout)
+    except BaseException:
+        made.close()
+        raise
+    version, _, status = answer.partition(b"\r\n")[0].partition(b" ")
+    if not version.startswith(b"HTTP/") or not status.startswith(b"2"):
+        made.close()
+        said = status[:100].decode("ascii", "replace").strip() or "something that is no HTTP"
+        raise ConnectionRefusedError(f"the proxy answers {said}")
+    return made
+
+
+def _head(made: socket.socket, deadline: float) -> bytes:
+    """The head of an answer, byte by byte: what follows belongs to the server behind the proxy."""
+    head = bytearray()
+    while not head.endswith(b"\r\n\r\n"):
+        byte = made.recv(1)
+        if not byte or len(head) >= _LONGEST_HEAD:
+            raise ConnectionAbortedError("the proxy broke off its answer")
+        if time.monotonic() > deadline:
+            raise TimeoutError("the proxy does not finish its answer")
+        head += byte
+    return bytes(head)

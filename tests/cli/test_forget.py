@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -227,7 +228,8 @@ def test_levels_are_kept_with_what_they_need(cli: Cli, tmp_path: Path) -> None:
     ) as freezer:
         for number in range(4):
             (source / "a.txt").write_text(f"{number}\n")
-            freezer.backup(source, name="etc", mode_options={"sync": False})
+            last = freezer.backup(source, name="etc", mode_options={"sync": False})
+    time.sleep(max(0.0, last.time.timestamp() + 1 - time.time()))  # runs of one second get later ones
     made = listed(cli)
     lines = cli.inside("backup", "forget", "--keep-last", "1", *NOW, "--dry-run").out.splitlines()
     assert lines[2].split()[:2] == ["keep", made[2][:8]]
