@@ -8,9 +8,9 @@ What GNU tar leaves is not safe to build upon as it is: an entry that it could n
 in the list like all others, and the next level takes it for stored. :func:`settled` takes such entries out, so that
 the next level looks at them as if they were new.
 
-Nor are directories that were moved: GNU tar follows them by their inodes, gets exchanges and nested moves wrong, and
-takes what is in a directory that replaces another one for stored if it is old. :func:`in_place` takes such directories
-out before a run, so that all of their content is stored again.
+Nor are directories that were moved: GNU tar follows them by their inodes, and gets exchanges and nested moves wrong.
+:func:`in_place` takes directories that are no longer the same out before a run, so that all of their content is stored
+again.
 """
 
 from __future__ import annotations
