@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 from freezer_sdk.boundary import Boundary
 from freezer_sdk.engines.base import Context, Repository
-from freezer_sdk.model import Backup, Event, EventHandler, RestoreOptions, RestoreResult
+from freezer_sdk.model import Backup, Entry, Event, EventHandler, Layout, RestoreOptions, RestoreResult
 from freezer_sdk.storages.base import Reader
 from freezer_sdk.streams.cancel import CancelToken
 
@@ -79,20 +80,33 @@ class BackupRestorer:
         others: Sequence[Repository] = (),
     ) -> None:
         self._others = {"others": others} if others else {}  # an engine need not know them
+        self.backup = backup
         self.facts: Mapping[str, Any] = backup.facts
+        self.options = options
         self._repository = repository
-        self._backup = backup
-        self._options = options
         self._context = context
         self._boundary = boundary
 
-    def files(self, target: str) -> RestoreResult:
-        """Restores the tree below ``target``."""
+    def entries(self) -> Iterator[Entry]:
+        """What the backup holds, parents first."""
         with self._boundary.guard():
-            return self._repository.restore(self._backup.id, target, self._options, self._context, **self._others)
+            return self._boundary.iterate(self._repository.entries(self.backup.id, path=None, recursive=True))
+
+    def files(self, target: str, *, root: str | None = None) -> RestoreResult:
+        """Restores the tree below ``target``, or the content of one root into it."""
+        options = self.options
+        if root is not None:
+            options = replace(options, paths=(os.fsencode(root),), layout=Layout.CONTENT)
+        with self._boundary.guard():
+            return self._repository.restore(self.backup.id, target, options, self._context, **self._others)
 
     def stream(self, name: str) -> AbstractContextManager[Reader]:
         """The stored stream, readable."""
         with self._boundary.guard():
             path = os.fsencode("/" + name.lstrip("/"))
-            return self._boundary.opened(self._repository.open(self._backup.id, path, **self._others))
+            return self._boundary.opened(self._repository.open(self.backup.id, path, **self._others))
+
+    def progress(self, *, size: int) -> None:
+        """Tells how many bytes the mode has brought back, and looks whether it is to end."""
+        self._context.cancel.check()
+        self._context.events(Event(kind="progress", operation="restore", bytes=size))

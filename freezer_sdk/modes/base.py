@@ -7,10 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from freezer_sdk.contract import Plugin
-from freezer_sdk.model import JSON, Problem
+from freezer_sdk.model import JSON, Backup, Entry, Problem, RestoreOptions, RestoreResult
 
 STAT = struct.Struct("<IIIIQqqQ")
 """One row of :attr:`Directory.stats`, 48 bytes little-endian: the fields of :class:`Attributes`."""
@@ -230,6 +231,10 @@ class Protected:
         sources: at most one Tree, any number of Streams.
         facts: the mode's JSON document (binlog position, image properties...).
         excludes: patterns in force, for the record.
+        confirm: asked by the engine when all sources were read, and before it commits. Raises when the data were not
+            consistent after all (a volume snapshot that overflowed), and nothing is committed; returns facts that are
+            known only then, which are added to ``facts``. With several repositories it is asked by each of them, from
+            any thread.
 
     Raises:
         ValueError: several trees; an engine would have to leave out all but one.
@@ -238,38 +243,109 @@ class Protected:
     sources: Sequence[Source]
     facts: JSON = field(default_factory=dict)
     excludes: Sequence[str] = ()
+    confirm: Callable[[], JSON] | None = None
+
+    def confirmed(self) -> JSON:
+        """All facts, once :attr:`confirm` has been asked.
+
+        Raises:
+            SnapshotError, SourceError: the data are not consistent; nothing may be committed.
+        """
+        return dict(self.facts) if self.confirm is None else {**self.facts, **self.confirm()}
 
     def __post_init__(self) -> None:
         if sum(isinstance(source, Tree) for source in self.sources) > 1:
             raise ValueError("a mode can hand over one tree at most; give one tree several roots")
 
 
+class SnapshotGroup(ABC):
+    """One consistent group of volume snapshots, there as long as the context that gave it.
+
+    Attributes:
+        views: for each path that was asked for, a path with its content as of one moment, or a stream of it.
+        facts: what was made, for the record: ``{"provider": "lvm", ...}``.
+    """
+
+    views: Mapping[Path, Path | Stream]
+    facts: JSON
+
+    @abstractmethod
+    def check(self) -> None:
+        """Whether the views still show that moment; may be asked often, from any thread.
+
+        Raises:
+            SnapshotError: they do not, for example because the space for changes was used up.
+        """
+
+
+SnapshotMaker = Callable[[Sequence[Path]], AbstractContextManager[SnapshotGroup]]
+"""Makes one consistent group of snapshots of what lies below some absolute paths; raises SnapshotError."""
+
+
 class Restorer(Protocol):
-    """What ``client`` gives a mode to bring a backup back: bound to one backup of one repository."""
+    """What ``client`` gives a mode to bring a backup back: bound to one backup of one repository.
 
+    Attributes:
+        backup: the backup, with its facts and roots.
+        facts: those of the backup.
+        options: what the caller asked for; ``dry_run`` binds modes, too.
+    """
+
+    backup: Backup
     facts: Mapping[str, Any]
+    options: RestoreOptions
 
-    def files(self, target: str) -> Any:
-        """Restores the tree below ``target``; returns a RestoreResult."""
+    def entries(self) -> Iterator[Entry]:
+        """What the backup holds, parents first; streams are files below ``/``."""
+
+    def files(self, target: str, *, root: str | None = None) -> RestoreResult:
+        """Restores the tree below ``target``.
+
+        Args:
+            root: one recorded root, whose content goes into the target itself, whatever layout was asked for.
+
+        Raises:
+            RestoreError, StorageError, IntegrityError, Cancelled.
+        """
 
     def stream(self, name: str) -> AbstractContextManager[Any]:
-        """The stored stream, readable."""
+        """The stored stream, readable.
+
+        Raises:
+            RestoreError, StorageError, IntegrityError.
+        """
+
+    def progress(self, *, size: int) -> None:
+        """Tells the caller how many bytes a mode has brought back itself, and looks whether it is to end.
+
+        Raises:
+            Cancelled.
+        """
 
 
 class Mode(Plugin):
-    """What is protected. Built with its options; ``protect`` may be called once."""
+    """What is protected. Built with its options; ``protect`` may be called once.
+
+    Attributes:
+        takes_snapshots: whether :meth:`protect` can make use of volume snapshots.
+    """
+
+    takes_snapshots: ClassVar[bool] = False
 
     @abstractmethod
-    def protect(self) -> AbstractContextManager[Protected]:
+    def protect(self, *, snapshots: SnapshotMaker | None = None) -> AbstractContextManager[Protected]:
         """Quiesces, snapshots, resumes, hands over sources, and cleans up on every way out.
+
+        Args:
+            snapshots: makes volume snapshots, where the user wants them; given only to modes that take them.
 
         Raises:
             SourceError, SnapshotError, ConfigurationError.
         """
 
     @abstractmethod
-    def restore(self, restorer: Restorer, target: str) -> Any:
-        """Puts a backup where the application expects it; returns a RestoreResult.
+    def restore(self, restorer: Restorer, target: str) -> RestoreResult:
+        """Puts a backup where the application expects it.
 
         Raises:
             RestoreError, SourceError, ConfigurationError.

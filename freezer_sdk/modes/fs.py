@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import ClassVar
 
 from freezer_sdk.contract import API_VERSION
-from freezer_sdk.errors import ConfigurationError
+from freezer_sdk.errors import ConfigurationError, SnapshotError
 from freezer_sdk.files import posix
 from freezer_sdk.files.patterns import Patterns, read_patterns
 from freezer_sdk.files.scan import Follow, LocalTree
-from freezer_sdk.modes.base import Mode, Protected, Restorer, Source, Stream
+from freezer_sdk.model import RestoreResult
+from freezer_sdk.modes.base import Mode, Protected, Restorer, SnapshotMaker, Stream
 from freezer_sdk.options import Option
 from freezer_sdk.streams.process import ProcessReader, open_descriptor
 
@@ -23,7 +25,7 @@ _SYNC_PATIENCE = 10.0
 class FilesystemMode(Mode):
     """Files and directories as they are, with everything that the file system knows about them.
 
-    Takes no snapshot of its own: what changes while it is read is reported.
+    What changes while it is read is reported; from a volume snapshot all is read as of one moment.
 
     Args:
         paths: roots; relative ones start at the working directory. A trailing slash follows a symbolic link.
@@ -43,6 +45,7 @@ class FilesystemMode(Mode):
 
     name: ClassVar[str] = "fs"
     api_version: ClassVar[int] = API_VERSION
+    takes_snapshots: ClassVar[bool] = True
     summary: ClassVar[str] = "files and directories, the output of a program, or standard input"
     options: ClassVar[tuple[Option, ...]] = (
         Option(name="paths", type="path", multiple=True, default=(), help="Files and directories to back up."),
@@ -100,8 +103,11 @@ class FilesystemMode(Mode):
             raise ConfigurationError(f"standard input and the command's output are both named {stdin!r}")
 
     @contextmanager
-    def protect(self) -> Iterator[Protected]:
+    def protect(self, *, snapshots: SnapshotMaker | None = None) -> Iterator[Protected]:
         """Hands over the tree and the streams.
+
+        Args:
+            snapshots: makes volume snapshots to read the tree from.
 
         Raises:
             ConfigurationError: nothing to back up, an exclude file that cannot be read, or a terminal as input.
@@ -109,25 +115,35 @@ class FilesystemMode(Mode):
         lines: list[str | bytes] = list(self._excludes)
         for path in self._exclude_from:
             lines += read_patterns(path)
-        sources: list[Source] = []
-        if self._paths:
-            sources.append(self._tree(Patterns(lines)))
-        sources += self._streams()
-        if not sources:
+        streams = list(self._streams())
+        if not streams and not self._paths:
             raise ConfigurationError(
                 "nothing to back up", hint="name files or directories, --stdin NAME, or --command NAME -- PROGRAM ..."
             )
         if self._paths and self._sync:
             posix.sync(map(_root, self._paths), patience=_SYNC_PATIENCE)
-        yield Protected(sources=sources, excludes=tuple(os.fsdecode(line) for line in lines))
+        excludes = tuple(os.fsdecode(line) for line in lines)
+        if not self._paths or snapshots is None:
+            trees = [self._tree(Patterns(lines))] if self._paths else []
+            yield Protected(sources=[*trees, *streams], excludes=excludes)
+            return
+        with snapshots([Path(os.fsdecode(_root(path))) for path in self._paths]) as group:
+            shadow = {os.fsencode(path): os.fsencode(_readable(view)) for path, view in group.views.items()}
+            yield Protected(
+                sources=[self._tree(Patterns(lines), shadow), *streams],
+                facts={"snapshot": group.facts},
+                excludes=excludes,
+                confirm=lambda: group.check() or {},
+            )
 
-    def _tree(self, patterns: Patterns) -> LocalTree:
+    def _tree(self, patterns: Patterns, shadow: Mapping[bytes, bytes] | None = None) -> LocalTree:
         return LocalTree(
             [_root(path) for path in self._paths],
             patterns=patterns,
             one_file_system=self._one_file_system,
             exclude_caches=self._exclude_caches,
             follow=self._follow,
+            shadow=shadow,
         )
 
     def _streams(self) -> Iterator[Stream]:
@@ -139,7 +155,7 @@ class FilesystemMode(Mode):
         if name is not None:
             yield Stream(name=name, open=lambda: ProcessReader(self._arguments, name=name))
 
-    def restore(self, restorer: Restorer, target: str) -> Any:
+    def restore(self, restorer: Restorer, target: str) -> RestoreResult:
         """Brings files and streams back below the target.
 
         Raises:
@@ -155,6 +171,15 @@ class FilesystemMode(Mode):
 def _check_stream_name(name: str) -> None:
     if not name or "/" in name or "\0" in name or name in (".", ".."):
         raise ConfigurationError(f"not a file name: {name!r}")
+
+
+def _readable(view: Path | Stream) -> Path:
+    if isinstance(view, Stream):
+        raise SnapshotError(
+            f"the snapshot of {view.name!r} is a stream of its volume, and has no files to read",
+            hint="choose another provider with --snapshot",
+        )
+    return view
 
 
 def _root(path: str | bytes | os.PathLike[str]) -> bytes:

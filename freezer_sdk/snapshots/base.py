@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from freezer_sdk.contract import Plugin
-from freezer_sdk.modes.base import Stream
+from freezer_sdk.modes.base import SnapshotGroup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,19 +33,25 @@ class SnapshotProvider(Plugin):
         """Looks at the volumes below the paths; changes nothing."""
 
     @abstractmethod
-    def create(self, paths: Sequence[Path]) -> AbstractContextManager[Mapping[Path, Path | Stream]]:
+    def create(self, paths: Sequence[Path]) -> AbstractContextManager[SnapshotGroup]:
         """One consistent group of snapshots for all paths.
 
-        Yields, for each path, a readable path or a stream with the same content as of one moment; everything
-        made is removed on leaving, whatever happened.
+        The snapshots are there when the context is entered, and everything made is removed on leaving, whatever
+        happened. All that is made bears a name of :mod:`freezer_sdk.snapshots.label`, so that :meth:`reap` finds it
+        even when this process is killed between two steps.
+
+        Args:
+            paths: absolute.
 
         Raises:
-            SnapshotError: could not be made, became invalid, or could not be removed.
+            SnapshotError: could not be made or could not be removed.
         """
 
     @abstractmethod
     def reap(self) -> Sequence[str]:
-        """Removes what killed runs left behind, by label prefix only; names what was removed.
+        """Removes what killed runs left behind; names what was removed.
+
+        Touches nothing but what bears our label, and of that nothing whose process is still there.
 
         Raises:
             SnapshotError: something with our label could not be removed.

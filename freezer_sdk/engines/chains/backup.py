@@ -198,7 +198,7 @@ class BackupRun:
             problems=tuple(self._problems),
             excludes=tuple(options.excludes) or tuple(protected.excludes),
             mount_points=tuple(os.fsdecode(path) for path in written.mount_points),
-            facts=dict(protected.facts),
+            facts=protected.confirmed(),
             username=options.username,
             machine_id=options.machine_id,
             program=_program(),

@@ -135,6 +135,7 @@ class BackupRun:
             force_read=self._options.force_read or damaged,
         )
         root = self._store_sources(protected, scan, parent)
+        facts = protected.confirmed()
         session.finish()
         self._event("progress")
         trees = [source for source in protected.sources if isinstance(source, Tree)]
@@ -165,7 +166,7 @@ class BackupRun:
             problems=tuple(self._problems),
             excludes=tuple(options.excludes) or tuple(protected.excludes),
             mount_points=tuple(os.fsdecode(path) for tree in trees for path in tree.mount_points),
-            facts=dict(protected.facts),
+            facts=facts,
             username=options.username,
             machine_id=options.machine_id,
             program=_program(),
