@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from freezer_sdk.contract import Plugin
+from freezer_sdk.errors import ConfigurationError
 from freezer_sdk.model import JSON, Backup, Entry, Problem, RestoreOptions, RestoreResult
 
 STAT = struct.Struct("<IIIIQqqQ")
@@ -278,6 +279,9 @@ class SnapshotGroup(ABC):
         """
 
 
+SERVER = "server:"
+"""As the target of a restore: the running server that the options of the mode lead to, in place of a folder."""
+
 SnapshotMaker = Callable[[Sequence[Path]], AbstractContextManager[SnapshotGroup]]
 """Makes one consistent group of snapshots of what lies below some absolute paths; raises SnapshotError."""
 
@@ -328,9 +332,11 @@ class Mode(Plugin):
 
     Attributes:
         takes_snapshots: whether :meth:`protect` can make use of volume snapshots.
+        verifies_restored: whether there is a :meth:`verify_restored`.
     """
 
     takes_snapshots: ClassVar[bool] = False
+    verifies_restored: ClassVar[bool] = False
 
     @abstractmethod
     def protect(self, *, snapshots: SnapshotMaker | None = None) -> AbstractContextManager[Protected]:
@@ -347,9 +353,33 @@ class Mode(Plugin):
     def restore(self, restorer: Restorer, target: str) -> RestoreResult:
         """Puts a backup where the application expects it.
 
+        Args:
+            target: a folder; modes of servers may know :data:`SERVER` too.
+
         Raises:
             RestoreError, SourceError, ConfigurationError.
         """
+
+    def verify_restored(self, target: str, *, facts: Mapping[str, Any], queries: Sequence[str] = ()) -> JSON:
+        """Whether the application can use what :meth:`restore` put into a folder that nobody else uses.
+
+        The mode of a database starts a server of its own there, which nobody else can reach, has it check all
+        tables, and asks the queries. Nothing of it runs any more when this returns; what the folder holds afterwards
+        is still the restored data, though a server may have finished its recovery.
+
+        Args:
+            target: the folder, as it was given to :meth:`restore`.
+            facts: those of the backup.
+            queries: in the application's own language; each must succeed, and give at least one row.
+
+        Returns:
+            What was found: ``{"server": version, "tables": how many, "queries": [[row, ...], ...], ...}``.
+
+        Raises:
+            RestoreError: it cannot, with what the application said.
+            ConfigurationError: the mode has no such check, or a program that it needs is missing.
+        """
+        raise ConfigurationError(f"mode {self.name!r} cannot check what was restored")
 
     def default_name(self) -> str | None:
         """A name for the backup when the user gives none."""
