@@ -10,6 +10,16 @@ from pathlib import Path
 
 from freezer_sdk.contract import Plugin
 from freezer_sdk.modes.base import SnapshotGroup
+from freezer_sdk.options import Option
+
+COMMON_OPTIONS = (
+    Option(
+        name="label_prefix",
+        default="freezer",
+        help="What the names of all that is made begin with; only what bears it is ever removed.",
+    ),
+)
+"""What every provider declares among its options, first; see :mod:`freezer_sdk.snapshots.label`."""
 
 
 @dataclass(frozen=True, kw_only=True)
