@@ -8,7 +8,7 @@ import os
 import stat
 import struct
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -16,7 +16,7 @@ from freezer_sdk.errors import SourceUnreadable
 from freezer_sdk.files import posix
 from freezer_sdk.files.extras import pack_device, pack_extents, pack_xattr
 from freezer_sdk.files.patterns import Patterns
-from freezer_sdk.files.report import Reporter
+from freezer_sdk.files.report import NOT_IN_SNAPSHOT, Reporter
 from freezer_sdk.modes.base import FLAG_HARDLINK, FLAG_NOT_DESCENDED, STAT, Extra, Extras
 
 CACHE_TAG = b"CACHEDIR.TAG"
@@ -41,18 +41,25 @@ class WalkState:
     follow_soft: bool
     follow_hard: bool
     mount_points: list[bytes]
+    missing: Collection[bytes]
     keep_open: int
     systems: dict[int, bytes] = field(default_factory=dict)
 
     @property
     def has_special(self) -> bool:
         """Whether options ask for more than recording entries as they are."""
-        return self.follow_soft or self.one_file_system or self.exclude_caches
+        return self.follow_soft or self.one_file_system or self.exclude_caches or bool(self.missing)
 
     def name_system(self, device: int, path: bytes) -> None:
         """Gives a file system a name that, unlike its device number, is the same in the next run."""
         if device not in self.systems:
             self.systems[device] = hashlib.blake2b(path, digest_size=8).digest()
+
+    def leave_out(self, path: bytes) -> None:
+        """Records a directory of which the content lies on another volume than the snapshot."""
+        self.mount_points.append(path)
+        if not self.one_file_system:
+            self.report.fatal(path, *NOT_IN_SNAPSHOT)
 
     def unreadable(self, path: bytes, error: OSError) -> None:
         """Reports a directory or an entry that cannot be backed up."""
@@ -255,6 +262,9 @@ class ScannedDirectory:
             st = self._follow(index, name, st)
         if not stat.S_ISDIR(st.st_mode):
             return st, 0
+        if state.missing and (path := self.child_path(name)) in state.missing:
+            state.leave_out(path)
+            return st, FLAG_NOT_DESCENDED
         if state.one_file_system and st.st_dev != self._root_device_for(st.st_dev):
             state.mount_points.append(self.child_path(name))
             return st, FLAG_NOT_DESCENDED

@@ -8,6 +8,12 @@ import threading
 from freezer_sdk.model import Problem
 from freezer_sdk.modes.base import ProblemHandler
 
+NOT_IN_SNAPSHOT = (
+    "not-in-snapshot",
+    "its content lies on another volume, and is not in the snapshot; name it as well, or leave it out on purpose",
+)
+"""Kind and message of the problem of a directory that a snapshot has without its content."""
+
 
 class Reporter:
     """Passes problems on; a warning is passed on once for each kind, and counted after that."""

@@ -6,12 +6,13 @@ import copy
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 
-from freezer_sdk.errors import ConfigurationError
+from freezer_sdk.errors import ConfigurationError, SnapshotError
 from freezer_sdk.files.directory import Roots, ScannedDirectory, WalkState
 from freezer_sdk.files.patterns import Patterns
 from freezer_sdk.files.report import Reporter
-from freezer_sdk.modes.base import Enter, Leave, ProblemHandler, Tree, TreeRules
+from freezer_sdk.modes.base import Enter, Leave, ProblemHandler, SnapshotGroup, Stream, Tree, TreeRules
 
 _KEPT_OPEN = 200
 _LEAVE = Leave()
@@ -41,11 +42,12 @@ class LocalTree(Tree):
         exclude_caches: record directories tagged by a ``CACHEDIR.TAG`` (https://bford.info/cachedir/) with
             nothing but the tag.
         follow: which links are stored as what they lead to.
-        shadow: for each root the path to read in its place, for example in a volume snapshot; what is
-            recorded stays the root.
+        shadow: for each root the path to read in its place; what is recorded stays the root.
+        snapshot: where roots are read in place of the file system; it must hold all of them.
 
     Raises:
         ConfigurationError: no root, a relative one, or an unknown word for links.
+        SnapshotError: the snapshot gives a stream for a root.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class LocalTree(Tree):
         exclude_caches: bool = False,
         follow: Follow | str = Follow.NONE,
         shadow: Mapping[bytes, bytes] | None = None,
+        snapshot: SnapshotGroup | None = None,
     ) -> None:
         self.patterns = patterns or Patterns()
         self.one_file_system = one_file_system
@@ -64,10 +67,12 @@ class LocalTree(Tree):
         self.follow = _follow(follow)
         self.follow_soft = follow in (Follow.SOFT, Follow.ALL)
         self.follow_hard = follow in (Follow.HARD, Follow.ALL)
-        self.shadow = dict(shadow or {})
+        self.shadow = {**(shadow or {}), **({} if snapshot is None else _views(snapshot))}
         self.mount_points: list[bytes] = []
         self._covered: list[bytes] = []
+        self._as_of = None if snapshot is None else snapshot.taken_ns
         self.roots = self._chosen(roots)
+        self.missing = frozenset(() if snapshot is None else self._left_out(snapshot.missing))
 
     def _chosen(self, roots: Sequence[bytes]) -> tuple[bytes, ...]:
         normal = sorted({_normal(root) for root in roots})
@@ -76,11 +81,28 @@ class LocalTree(Tree):
         kept: list[bytes] = []
         for root in normal:
             above = [other for other in kept if root.startswith(other.rstrip(b"/") + b"/")]
-            if not above or (self.one_file_system and self._device(root) != self._device(above[-1])):
+            apart = self.one_file_system or self._as_of is not None  # the walk of the one above does not come here
+            if not above or (apart and self._device(root) != self._device(above[-1])):
                 kept.append(root)
             else:
                 self._covered.append(self._read(root, above[0]))
         return tuple(kept)
+
+    def _left_out(self, missing: Sequence[Path]) -> Iterator[bytes]:
+        """What is not in the snapshot, though it lies below a root and no pattern leaves it out."""
+        for path in map(os.fsencode, missing):
+            root = max(
+                (each for each in self.roots if path.startswith(each.rstrip(b"/") + b"/")), key=len, default=None
+            )
+            if root is not None and path not in self.roots and not self._excluded(path, root):
+                yield path
+
+    def _excluded(self, path: bytes, root: bytes) -> bool:
+        while path not in (root, b"/"):
+            if self.patterns.verdict(path, is_directory=True, root=root):
+                return True
+            path = os.path.dirname(path)
+        return False
 
     def _read(self, path: bytes, root: bytes) -> bytes:
         """Where a path at or below a root is read."""
@@ -93,6 +115,11 @@ class LocalTree(Tree):
             return None
 
     @property
+    def as_of_ns(self) -> int | None:
+        """When the snapshot was made."""
+        return self._as_of
+
+    @property
     def rules(self) -> TreeRules:
         """See :attr:`Tree.rules <freezer_sdk.modes.base.Tree.rules>`."""
         return TreeRules(
@@ -101,6 +128,7 @@ class LocalTree(Tree):
             one_file_system=self.one_file_system,
             exclude_caches=self.exclude_caches,
             follow=str(self.follow),
+            missing=tuple(sorted(self.missing)),
         )
 
     def again(self) -> LocalTree:
@@ -128,6 +156,7 @@ class LocalTree(Tree):
             follow_soft=self.follow_soft,
             follow_hard=self.follow_hard,
             mount_points=self.mount_points,
+            missing=self.missing,
             keep_open=_KEPT_OPEN,
         )
         roots = Roots(state, {root: self._read(root, root) for root in self.roots}, self._covered)
@@ -159,6 +188,16 @@ def _follow(word: str) -> Follow:
         return Follow(word)
     except ValueError as error:
         raise ConfigurationError(f"no kind of links to follow: {word!r}", hint=f"one of {', '.join(Follow)}") from error
+
+
+def _views(group: SnapshotGroup) -> dict[bytes, bytes]:
+    streams = [view.name for view in group.views.values() if isinstance(view, Stream)]
+    if streams:
+        raise SnapshotError(
+            f"the snapshot of {streams[0]!r} is a stream of its volume, and has no files to read",
+            hint="choose another provider with --snapshot",
+        )
+    return {os.fsencode(path): os.fsencode(view) for path, view in group.views.items() if isinstance(view, Path)}
 
 
 def _normal(root: bytes) -> bytes:

@@ -133,6 +133,7 @@ class TreeRules:
         one_file_system: directories on another file system than their root's are recorded, not entered.
         exclude_caches: of directories tagged by a ``CACHEDIR.TAG`` nothing but the tag is recorded.
         follow: links stored as what they lead to: ``none``, ``soft``, ``hard`` or ``all``.
+        missing: directories of which the content is not where the tree is read; their recorded absolute paths.
     """
 
     locations: Mapping[bytes, bytes]
@@ -140,6 +141,7 @@ class TreeRules:
     one_file_system: bool = False
     exclude_caches: bool = False
     follow: str = "none"
+    missing: Sequence[bytes] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +166,14 @@ class Tree(ABC):
     @property
     def owners(self) -> OwnerNames | None:
         """Names of the owners that occur, complete when the walk has ended; ``None``: this machine knows them."""
+        return None
+
+    @property
+    def as_of_ns(self) -> int | None:
+        """The time of what is read, where that is older than the walk (a volume snapshot); nanoseconds.
+
+        What changed at this time or later is not in it, so that the next run must look at it again.
+        """
         return None
 
     @property
@@ -265,10 +275,16 @@ class SnapshotGroup(ABC):
     Attributes:
         views: for each path that was asked for, a path with its content as of one moment, or a stream of it.
         facts: what was made, for the record: ``{"provider": "lvm", ...}``.
+        missing: directories below these paths of which the content is not in the views (nested subvolumes), as they
+            are called without a snapshot. File systems that are mounted below are found without the provider.
+        taken_ns: nothing that changed at this time or later is in the views. Providers need not know; without it
+            everything in the views is read again by the next run.
     """
 
     views: Mapping[Path, Path | Stream]
     facts: JSON
+    missing: Sequence[Path] = ()
+    taken_ns: int = 0
 
     @abstractmethod
     def check(self) -> None:
@@ -283,7 +299,11 @@ SERVER = "server:"
 """As the target of a restore: the running server that the options of the mode lead to, in place of a folder."""
 
 SnapshotMaker = Callable[[Sequence[Path]], AbstractContextManager[SnapshotGroup]]
-"""Makes one consistent group of snapshots of what lies below some absolute paths; raises SnapshotError."""
+"""Makes one consistent group of snapshots of what lies below some absolute paths.
+
+The call looks for a provider, which takes its time, and changes nothing; entering the context makes the snapshots. A mode
+that keeps an application waiting calls it first, then locks, enters, and unlocks at once. Both raise SnapshotError.
+"""
 
 
 class Restorer(Protocol):

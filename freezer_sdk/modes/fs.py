@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
 from freezer_sdk.contract import API_VERSION
-from freezer_sdk.errors import ConfigurationError, SnapshotError
+from freezer_sdk.errors import ConfigurationError
 from freezer_sdk.files import posix
 from freezer_sdk.files.patterns import Patterns, read_patterns
 from freezer_sdk.files.scan import Follow, LocalTree
 from freezer_sdk.model import RestoreResult
-from freezer_sdk.modes.base import Mode, Protected, Restorer, SnapshotMaker, Stream
+from freezer_sdk.modes.base import Mode, Protected, Restorer, SnapshotGroup, SnapshotMaker, Stream
 from freezer_sdk.options import Option
 from freezer_sdk.streams.process import ProcessReader, open_descriptor
 
@@ -128,22 +128,21 @@ class FilesystemMode(Mode):
             yield Protected(sources=[*trees, *streams], excludes=excludes)
             return
         with snapshots([Path(os.fsdecode(_root(path))) for path in self._paths]) as group:
-            shadow = {os.fsencode(path): os.fsencode(_readable(view)) for path, view in group.views.items()}
             yield Protected(
-                sources=[self._tree(Patterns(lines), shadow), *streams],
+                sources=[self._tree(Patterns(lines), group), *streams],
                 facts={"snapshot": group.facts},
                 excludes=excludes,
                 confirm=lambda: group.check() or {},
             )
 
-    def _tree(self, patterns: Patterns, shadow: Mapping[bytes, bytes] | None = None) -> LocalTree:
+    def _tree(self, patterns: Patterns, snapshot: SnapshotGroup | None = None) -> LocalTree:
         return LocalTree(
             [_root(path) for path in self._paths],
             patterns=patterns,
             one_file_system=self._one_file_system,
             exclude_caches=self._exclude_caches,
             follow=self._follow,
-            shadow=shadow,
+            snapshot=snapshot,
         )
 
     def _streams(self) -> Iterator[Stream]:
@@ -171,15 +170,6 @@ class FilesystemMode(Mode):
 def _check_stream_name(name: str) -> None:
     if not name or "/" in name or "\0" in name or name in (".", ".."):
         raise ConfigurationError(f"not a file name: {name!r}")
-
-
-def _readable(view: Path | Stream) -> Path:
-    if isinstance(view, Stream):
-        raise SnapshotError(
-            f"the snapshot of {view.name!r} is a stream of its volume, and has no files to read",
-            hint="choose another provider with --snapshot",
-        )
-    return view
 
 
 def _root(path: str | bytes | os.PathLike[str]) -> bytes:

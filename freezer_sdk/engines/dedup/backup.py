@@ -6,6 +6,7 @@ import dataclasses
 import os
 import time
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
@@ -129,6 +130,7 @@ class BackupRun:
             Chunkers(self._keys.chunker_seed, self._keys.config.chunker_classes),
             None if parent is None else TreeReader(session.reader),
             start_ns=start_ns,
+            as_of_ns=min([start_ns, *_moments(protected)]),
             problem=self._problem,
             meter=self,
             block=min(_BLOCK, self._handle.settings.queue_size),
@@ -315,6 +317,13 @@ def _owners(scan: TreeScan, parent: Commit | None, trees: list[Tree]) -> Owners:
     users = {number: name for number in before.users.keys() | scan.users if (name := names.user_name(number))}
     groups = {number: name for number in before.groups.keys() | scan.groups if (name := names.group_name(number))}
     return Owners({**before.users, **users}, {**before.groups, **groups})
+
+
+def _moments(protected: Protected) -> Iterator[int]:
+    """When what is read from volume snapshots was so."""
+    for source in protected.sources:
+        if isinstance(source, Tree) and source.as_of_ns is not None:
+            yield source.as_of_ns
 
 
 def _program() -> str:

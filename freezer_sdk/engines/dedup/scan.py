@@ -114,7 +114,8 @@ class TreeScan:
     """Stores a tree.
 
     Args:
-        start_ns: entries changed at this time or later are read again by the next run.
+        start_ns: when the run began.
+        as_of_ns: entries changed at this time or later are read again by the next run.
         force_read: trust no stat, read everything.
     """
 
@@ -125,6 +126,7 @@ class TreeScan:
         trees: TreeReader | None,
         *,
         start_ns: int,
+        as_of_ns: int,
         problem: Callable[[Problem], None],
         meter: Meter,
         block: int,
@@ -132,7 +134,8 @@ class TreeScan:
     ) -> None:
         self._ingest, self._trees = Ingest(writer, chunkers, meter, block), trees
         self.store_meta = writer.store_meta
-        self._start_ns, self._problem, self._meter, self._force = start_ns, problem, meter, force_read
+        self._start_ns, self._as_of_ns = start_ns, as_of_ns
+        self._problem, self._meter, self._force = problem, meter, force_read
         self._links: dict[bytes, tuple[bytes, Content]] = {}
         self.counts = Counts()
         self.users: set[int] = set()
@@ -328,7 +331,7 @@ class TreeScan:
     def _flag_racy(self, frame: _Frame, number: int, row: bytes) -> None:
         _mode, _uid, _gid, _flags, _size, mtime, ctime, _inode = STAT.unpack(row)
         coarse = not (mtime % 1_000_000_000 or ctime % 1_000_000_000)
-        if ctime >= self._start_ns - (_COARSE if coarse else _TICK):
+        if ctime >= self._as_of_ns - (_COARSE if coarse else _TICK):
             self._flag(frame, number, FLAG_RACY)
 
     def _read_entry(

@@ -118,6 +118,8 @@ class Survey:
         Raises:
             SourceError, Cancelled.
         """
+        if tree.as_of_ns is not None:
+            self._start_ns = min(self._start_ns, tree.as_of_ns)
         for directory, below in directories(tree, self._problem):
             self._context.cancel.check()
             self._progress(directory.path)

@@ -194,6 +194,7 @@ def settled(
     lost: Collection[bytes],
     left_out: Callable[[bytes], bool] | None,
     unmodified: Callable[[bytes, Collection[bytes]], None] = lambda directory, names: None,
+    as_of_ns: int | None = None,
 ) -> bytes:
     """A snapshot file on which the next level can build without losing anything.
 
@@ -203,6 +204,7 @@ def settled(
         lost: paths (``./a/b``) of what is not whole in this level.
         left_out: whether patterns may have left out a path; ``None``: there are none.
         unmodified: told of the entries of a directory, no directories, that are as the base level has them.
+        as_of_ns: when what GNU tar has read was so, where it is not the file system itself.
 
     Raises:
         IntegrityError: ``state`` is cut short.
@@ -227,7 +229,8 @@ def settled(
             entries = b"".join(entry + b"\0" for entry in kept)
         parts += (each.head, b"\0", entries, b"\0\0")
     single = not parts
-    second, nanosecond = (0, 0) if single and lost else _safe_start(snapshot.start, fine=all(fine.values()))
+    begun = snapshot.start if as_of_ns is None else min(snapshot.start, divmod(as_of_ns, 10**9))
+    second, nanosecond = (0, 0) if single and lost else _safe_start(begun, fine=all(fine.values()))
     return b"".join((snapshot.version, b"%d\0%d\0" % (second, nanosecond), *parts))
 
 
@@ -260,5 +263,5 @@ def _safe_start(start: tuple[int, int], *, fine: bool) -> tuple[int, int]:
     second, nanosecond = start
     if not fine:
         return second - second % _COARSE, 0
-    moment = second * 10**9 + nanosecond - _TICK
+    moment = max(0, second * 10**9 + nanosecond - _TICK)
     return moment // 10**9, moment % 10**9

@@ -19,7 +19,7 @@ from freezer_sdk.engines.tar.scratch import ScratchFile
 from freezer_sdk.engines.tar.snapshot import Known, Snapshot, in_place, settled
 from freezer_sdk.engines.tar.survey import Survey
 from freezer_sdk.errors import CommandFailed, ConfigurationError, SourceUnreadable
-from freezer_sdk.files.report import Reporter
+from freezer_sdk.files.report import NOT_IN_SNAPSHOT, Reporter
 from freezer_sdk.model import Buffer
 from freezer_sdk.modes.base import ProblemHandler, Protected, Stream, Tree, TreeRules
 from freezer_sdk.streams.process import ProcessReader
@@ -58,12 +58,14 @@ class TarSource:
         root: path that is recorded.
         location: where it is read.
         single: it is no directory.
+        as_of_ns: see :attr:`Tree.as_of_ns <freezer_sdk.modes.base.Tree.as_of_ns>`.
     """
 
     root: bytes
     location: bytes
     single: bool
     rules: TreeRules
+    as_of_ns: int | None
 
     @property
     def follows(self) -> bool:
@@ -105,7 +107,8 @@ class TarSource:
                 os.close(os.open(location, os.O_RDONLY))
         except OSError as error:
             raise SourceUnreadable(f"cannot read {os.fsdecode(location)}: {error.strerror}") from error
-        return cls(root=root, location=location, single=not stat.S_ISDIR(mode), rules=rules)
+        single = not stat.S_ISDIR(mode)
+        return cls(root=root, location=location, single=single, rules=rules, as_of_ns=trees[0].as_of_ns)
 
 
 class LevelWriter:
@@ -177,6 +180,7 @@ class LevelWriter:
         Raises:
             CommandFailed, SourceUnreadable, IntegrityError, Cancelled, and whatever ``output`` raises.
         """
+        self._tell_missing()
         with ExitStack() as stack:
             snapshot = stack.enter_context(ScratchFile(self._base or b""))
             excluded = stack.enter_context(ScratchFile())
@@ -198,6 +202,11 @@ class LevelWriter:
                 output(piece[:count])
             return self._written(snapshot.read(), reader.status)
 
+    def _tell_missing(self) -> None:
+        rules = self._source.rules
+        for path in () if rules.one_file_system else rules.missing:
+            self._report.fatal(path, *NOT_IN_SNAPSHOT)
+
     def _written(self, state: bytes, status: int | None) -> Written:
         messages, source = self._messages, self._source
         messages.close(lambda: {each.name for each in Snapshot(state).directories()})
@@ -218,12 +227,13 @@ class LevelWriter:
             lost=messages.lost,
             left_out=may_be_left_out(source.rules, self._options.exclude, root=source.root),
             unmodified=unmodified.add if self._known else lambda directory, names: None,
+            as_of_ns=source.as_of_ns,
         )
         return Written(
             state=safe,
             root=source.root,
             stats=self._figures.stats(unmodified),
-            mount_points=tuple(messages.mount_points),
+            mount_points=(*messages.mount_points, *source.rules.missing),
         )
 
     # -- arguments -----------------------------------------------------------------------------------------
