@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from freezer_sdk.errors import FreezerError, PluginError
 from freezer_sdk.storages.base import Reader
@@ -70,7 +70,11 @@ class Boundary:
 
     def opened(self, context: AbstractContextManager[Reader]) -> AbstractContextManager[Reader]:
         """The same reader; what the plug-in raises is wrapped, what the caller's block raises is not."""
-        return _Opened(self, context)
+        return _Entered(self, context, lambda reader: _GuardedReader(self, reader))
+
+    def entered(self, context: AbstractContextManager[T]) -> AbstractContextManager[T]:
+        """The same context; what the plug-in raises is wrapped, what the caller's block raises is not."""
+        return _Entered(self, context, lambda value: value)
 
     def _culprit(self, error: Exception) -> str:
         found = next(iter(self._plugins.values()))
@@ -91,14 +95,15 @@ class _GuardedReader:
             return self._reader.read(size)
 
 
-class _Opened(AbstractContextManager[Reader]):
-    def __init__(self, boundary: Boundary, context: AbstractContextManager[Reader]) -> None:
+class _Entered(AbstractContextManager[T], Generic[T]):
+    def __init__(self, boundary: Boundary, context: AbstractContextManager[T], adapt: Callable[[T], T]) -> None:
         self._boundary = boundary
         self._context = context
+        self._adapt = adapt
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> T:
         with self._boundary.guard():
-            return _GuardedReader(self._boundary, self._context.__enter__())
+            return self._adapt(self._context.__enter__())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

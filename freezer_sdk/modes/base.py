@@ -301,8 +301,9 @@ SERVER = "server:"
 SnapshotMaker = Callable[[Sequence[Path]], AbstractContextManager[SnapshotGroup]]
 """Makes one consistent group of snapshots of what lies below some absolute paths.
 
-The call looks for a provider, which takes its time, and changes nothing; entering the context makes the snapshots. A mode
-that keeps an application waiting calls it first, then locks, enters, and unlocks at once. Both raise SnapshotError.
+The call looks for a provider, which takes its time, and changes nothing; entering the context makes the snapshots. A
+mode that keeps an application waiting calls it first, then locks, enters, and unlocks at once. Both may raise
+SnapshotError.
 """
 
 
