@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from freezer_sdk.contract import Plugin
 from freezer_sdk.modes.base import SnapshotGroup
@@ -36,7 +37,14 @@ class Probe:
 
 
 class SnapshotProvider(Plugin):
-    """Makes volume snapshots."""
+    """Makes volume snapshots.
+
+    Attributes:
+        preference: where it stands in the row of those that are asked when the user names none, lowest first; ``None``:
+            it must be named, because it costs something that nobody expects.
+    """
+
+    preference: ClassVar[int | None] = 100
 
     @abstractmethod
     def probe(self, paths: Sequence[Path]) -> Probe:
