@@ -196,9 +196,9 @@ class ReadyGroup(SnapshotGroup):
         """File systems below the paths that are not to be seen in the views."""
         for path in paths:
             view = self.views.get(path)
-            for mounted in lasting_mounts_below(path) if isinstance(view, Path) else ():
-                if not _apart(view, view / mounted.relative_to(path)):
-                    yield mounted
+            if isinstance(view, Path):
+                below = lasting_mounts_below(path)
+                yield from (each for each in below if not _apart(view, view / each.relative_to(path)))
 
 
 def _apart(view: Path, inside: Path) -> bool:

@@ -60,17 +60,16 @@ class ReapedSnapshots:
 
 
 @overload
-def snapshot(
+def snapshot(  # type: ignore[overload-overlap]  # a text is a sequence of texts, too
     paths: OnePath, provider: str = AUTO, *, options: Mapping[str, Any] | None = None
 ) -> AbstractContextManager[Path]: ...
 @overload
 def snapshot(
     paths: Sequence[OnePath], provider: str = AUTO, *, options: Mapping[str, Any] | None = None
 ) -> AbstractContextManager[Mapping[Path, Path]]: ...
-@contextmanager
 def snapshot(
     paths: OnePath | Sequence[OnePath], provider: str = AUTO, *, options: Mapping[str, Any] | None = None
-) -> Iterator[Path | Mapping[Path, Path]]:
+) -> AbstractContextManager[Path] | AbstractContextManager[Mapping[Path, Path]]:
     """Some paths as they are now, readable for as long as the context lasts::
 
         with freezer_sdk.snapshot("/var/lib/mysql") as path:
@@ -84,17 +83,28 @@ def snapshot(
         options: values of the provider's declared options; with ``auto`` each takes those that it declares.
 
     Returns:
-        Where the path is readable; for several a mapping from each absolute path.
+        A context: where the path is readable; for several a mapping from each absolute path.
 
     Raises:
         SnapshotError: it cannot be made or removed, or shows no longer what it should when the context is left.
         ConfigurationError, PluginError.
     """
-    roots = _absolute(paths)
+    views = _views(_absolute(paths), provider, options)
+    return _only(views) if isinstance(paths, (str, bytes, PathLike)) else views
+
+
+@contextmanager
+def _views(roots: Sequence[Path], provider: str, options: Mapping[str, Any] | None) -> Iterator[Mapping[Path, Path]]:
     with SnapshotChoice(provider, options)(roots) as group:
-        views = {path: _readable(group.views[path]) for path in roots}
-        yield views[roots[0]] if isinstance(paths, (str, bytes, PathLike)) else views
+        yield {path: _readable(group.views[path]) for path in roots}
         group.check()
+
+
+@contextmanager
+def _only(views: AbstractContextManager[Mapping[Path, Path]]) -> Iterator[Path]:
+    with views as found:
+        (view,) = found.values()
+        yield view
 
 
 def _readable(view: Path | Stream) -> Path:
