@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         WrongPassword,
     )
     from freezer_sdk.group import FreezerGroup
+    from freezer_sdk.hooks import Hooks
     from freezer_sdk.key_model import (
         KeyInfo,
         KeyRole,
@@ -155,6 +156,7 @@ __all__ = [
     "GroupBackup",
     "GroupResult",
     "Hold",
+    "Hooks",
     "IntegrityError",
     "InvalidName",
     "KeyInfo",
@@ -249,6 +251,7 @@ _HOMES = {
     "GroupBackup": _MODEL,
     "GroupResult": _MODEL,
     "Hold": _RETENTION,
+    "Hooks": "freezer_sdk.hooks",
     "KeyInfo": _KEYS,
     "KeyRole": _KEYS,
     "Keys": "freezer_sdk.keys",

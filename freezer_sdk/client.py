@@ -31,6 +31,7 @@ from freezer_sdk.errors import (
     RestoreError,
     StorageError,
 )
+from freezer_sdk.hooks import Hooks, hooked
 from freezer_sdk.model import (
     Backup,
     BackupOptions,
@@ -251,6 +252,7 @@ class Freezer:
         parent: str | None = None,
         force_read: bool = False,
         dry_run: bool = False,
+        hooks: Hooks | None = None,
         events: EventHandler | None = None,
         cancel: CancelToken | None = None,
     ) -> Backup:
@@ -267,6 +269,7 @@ class Freezer:
             parent: id of the backup to compare with; by default the last one of this host and name.
             force_read: read every file, also those that look unchanged.
             dry_run: write nothing.
+            hooks: programs that run before and after.
             events: as for the class, which is not called then.
             cancel: ends the run, with nothing committed.
 
@@ -275,8 +278,8 @@ class Freezer:
 
         Raises:
             ConfigurationError, PluginError, SourceError, SnapshotError, StorageError, RepositoryError, Cancelled:
-                nothing was committed; only when the mode fails to clean up afterwards the backup stays, and
-                the hint names it.
+                nothing was committed; only when the mode fails to clean up afterwards, or a hook that runs then
+                fails, the backup stays, and the hint names it.
         """
         self._opened()
         subject = build_subject(
@@ -297,8 +300,10 @@ class Freezer:
         operation.start(**subject.facts())
         backup = None
         try:
-            with subject.protect(self._boundary) as protected:
-                backup = self._store(subject, protected, options, operation)
+            with subject.hooked(hooks, operation, location=self.location) as told:
+                with subject.protect(self._boundary) as protected:
+                    backup = self._store(subject, protected, options, operation)
+                told.add(backup_id=backup.id, status=backup.status)
         except FreezerError as error:
             if backup is not None and not dry_run:
                 error.hint = error.hint or f"backup {backup.short_id} was made all the same; only cleaning up failed"
@@ -491,6 +496,7 @@ class Freezer:
         sparse: bool = True,
         mode_options: Mapping[str, Any] | None = None,
         others: Sequence[Freezer] = (),
+        hooks: Hooks | None = None,
         events: EventHandler | None = None,
         cancel: CancelToken | None = None,
     ) -> RestoreResult:
@@ -513,6 +519,7 @@ class Freezer:
             mode_options: values of the options of the mode that made the backup.
             others: repositories with copies of the backup, in the order in which they are asked: what is damaged,
                 missing or cannot be reached here is taken from there, and a problem of kind ``fallback`` says so.
+            hooks: programs that run before and after.
             events: as for the class, which is not called then.
             cancel: ends the run.
 
@@ -550,10 +557,17 @@ class Freezer:
         operation.start(backup=found.id, target=place, dry_run=dry_run)
         standbys, boundary = self._standbys(others)
         restorer = BackupRestorer(self._opened(), found, options, operation.context, boundary, others=standbys)
-        with ExitStack() as watching:
+        facts = {"backup_id": found.id, "name": found.name, "host": found.host, "mode": found.mode, "target": place}
+        with (
+            hooked(
+                hooks, "restore", {**facts, "location": self.location}, cancel=operation.context.cancel, dry_run=dry_run
+            ) as told,
+            ExitStack() as watching,
+        ):
             for each in (self, *others):
                 watching.enter_context(each._place.watching(operation.context.cancel))
             result = self._bring_back(found, place, restorer, mode_options)
+            told.add(status=result.status)
         operation.finish(files=result.files, size=result.bytes, status=str(result.status))
         return result
 

@@ -18,6 +18,7 @@ from freezer_sdk.client import Freezer
 from freezer_sdk.errors import Cancelled, ConfigurationError, FreezerError
 from freezer_sdk.fanout import FanOut, Job, joined
 from freezer_sdk.grouprun import store_everywhere, tell_failure
+from freezer_sdk.hooks import Hooks
 from freezer_sdk.member import Member, Target, close_all, leave_abandoned, open_all
 from freezer_sdk.model import (
     Backup,
@@ -114,6 +115,7 @@ class FreezerGroup:
         parent: str | None = None,
         force_read: bool = False,
         dry_run: bool = False,
+        hooks: Hooks | None = None,
         events: EventHandler | None = None,
         cancel: CancelToken | None = None,
     ) -> GroupResult:
@@ -148,20 +150,23 @@ class FreezerGroup:
         operation.start(**subject.facts(), targets=list(self.locations))
         jobs: Mapping[str, Job[Backup]] = {}
         try:
-            with subject.protect(Boundary({})) as protected:
-                jobs = store_everywhere(
-                    self._members,
-                    subject,
-                    options,
-                    protected,
-                    operation,
-                    stall_timeout=self._stall_timeout,
-                    queue_size=self._queue_size,
-                )
+            with subject.hooked(hooks, operation, location=" ".join(self.locations)) as told:
+                with subject.protect(Boundary({})) as protected:
+                    jobs = store_everywhere(
+                        self._members,
+                        subject,
+                        options,
+                        protected,
+                        operation,
+                        stall_timeout=self._stall_timeout,
+                        queue_size=self._queue_size,
+                    )
+                result = self._result(options, jobs, operation)
+                told.add(backup_id=result.id, status=result.status)
         except FreezerError as error:
             _say_what_was_made(error, jobs)
             raise
-        return self._result(options, jobs, operation)
+        return result
 
     def backups(
         self,
@@ -232,6 +237,7 @@ class FreezerGroup:
         numeric_owner: bool = False,
         sparse: bool = True,
         mode_options: Mapping[str, Any] | None = None,
+        hooks: Hooks | None = None,
         events: EventHandler | None = None,
         cancel: CancelToken | None = None,
     ) -> RestoreResult:
@@ -263,6 +269,7 @@ class FreezerGroup:
             sparse=sparse,
             mode_options=mode_options,
             others=[freezers[place] for place in others],
+            hooks=hooks,
             events=events if events is not None else self._events,
             cancel=cancel,
         )

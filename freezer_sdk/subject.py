@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from freezer_sdk import identity
 from freezer_sdk.boundary import Boundary
 from freezer_sdk.errors import ConfigurationError
+from freezer_sdk.hooks import HookFacts, Hooks, hooked
 from freezer_sdk.model import BackupOptions
 from freezer_sdk.modes.base import Mode, Protected
+from freezer_sdk.operation import Operation
 from freezer_sdk.options import secret_values
 
 if TYPE_CHECKING:
@@ -48,6 +50,19 @@ class Subject:
         options = self.options
         paths = [os.fsdecode(root) for root in self.roots]
         return {"name": options.name, "mode": options.mode, "paths": paths, "dry_run": options.dry_run}
+
+    def hooked(self, hooks: Hooks | None, operation: Operation, *, location: str) -> AbstractContextManager[HookFacts]:
+        """Runs hooks around a backup.
+
+        Args:
+            location: where it goes, without secrets.
+
+        Raises:
+            CommandFailed, Cancelled.
+        """
+        options = self.options
+        facts = {"name": options.name, "host": options.host, "mode": options.mode, "location": location}
+        return hooked(hooks, "backup", facts, cancel=operation.context.cancel, dry_run=options.dry_run)
 
     @contextmanager
     def protect(self, boundary: Boundary) -> Iterator[Protected]:
