@@ -1,0 +1,179 @@
+"""What is mounted where, and mounts of our own."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from freezer_sdk.errors import CommandFailed, SnapshotError
+from freezer_sdk.snapshots.label import RUN, Label, make_folder, remove_folder
+from freezer_sdk.streams.command import run_command
+
+_TABLE = Path("/proc/self/mountinfo")
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+_TIMEOUT = 60.0
+_BUSY_TRIES = 20
+_BUSY_PAUSE = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mount:
+    """One line of the kernel's table.
+
+    Attributes:
+        number: the kernel's, for as long as it is mounted.
+        device: ``major:minor`` of the file system; btrfs and network file systems have made-up ones.
+        root: what of the file system is seen at ``point``.
+        kind: of file system, such as ``ext4``.
+        source: usually a device.
+        options: those of the mount, and those of the file system.
+    """
+
+    number: int
+    device: str
+    root: str
+    point: Path
+    kind: str
+    source: str
+    options: frozenset[str]
+
+
+def mounts() -> Sequence[Mount]:
+    """All mounts, in the order in which they were made.
+
+    Raises:
+        SnapshotError: the kernel does not tell.
+    """
+    try:
+        lines = os.fsdecode(_TABLE.read_bytes()).split("\n")
+    except OSError as error:
+        raise SnapshotError(f"cannot read {_TABLE}: {error.strerror}") from error
+    return [_parse(line) for line in lines if line]
+
+
+def located(path: Path) -> Path:
+    """The path without symbolic links above its last part; a link itself is not followed.
+
+    Raises:
+        SnapshotError: there is no such thing.
+    """
+    try:
+        place = path.parent.resolve(strict=True) / path.name
+        place.lstat()
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "symbolic links lead in a circle"
+        raise SnapshotError(f"cannot look at {path}: {reason}") from error
+    return place
+
+
+def mount_of(path: Path) -> Mount:
+    """The mount that a path is seen through.
+
+    Raises:
+        SnapshotError: there is no such path, or the kernel does not tell.
+    """
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW)
+    except OSError as error:
+        raise SnapshotError(f"cannot look at {path}: {error.strerror}") from error
+    try:
+        found = re.search(r"^mnt_id:\s*(\d+)$", Path(f"/proc/self/fdinfo/{descriptor}").read_text(), re.MULTILINE)
+    except OSError as error:
+        raise SnapshotError(f"cannot tell where {path} is mounted: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
+    number = int(found[1]) if found else -1
+    for mount in mounts():
+        if mount.number == number:
+            return mount
+    raise SnapshotError(f"cannot tell where {path} is mounted")
+
+
+@contextmanager
+def private_folder(label: Label, *, run: Path = RUN) -> Iterator[Path]:
+    """A folder for the mount points of one label; all that is mounted in it is unmounted at the end.
+
+    Raises:
+        SnapshotError: it cannot be made, or not be removed.
+    """
+    with ExitStack() as stack:
+        folder = make_folder(label, run=run)
+        stack.callback(clear_folder, label, run=run)
+        yield folder
+
+
+def clear_folder(label: Label, *, run: Path = RUN) -> None:
+    """Unmounts what is mounted in the folder of a label, and removes it.
+
+    Raises:
+        SnapshotError: something is in use, or no empty mount point.
+    """
+    folder = run / str(label)
+    for mount in reversed(mounts()):
+        if folder in mount.point.parents:
+            unmount(mount.point)
+    remove_folder(label, run=run)
+
+
+def mount(source: str, point: Path, *, kind: str, options: Sequence[str] = ()) -> None:
+    """Mounts a file system on a folder that is made for it, where programs and devices of it are not obeyed.
+
+    Raises:
+        SnapshotError: it cannot be mounted; the folder is gone again.
+    """
+    chosen = ",".join(("nosuid", "nodev", "noexec", *options))
+    try:
+        point.mkdir(mode=0o700)
+        try:
+            run_command(["mount", "-t", kind, "-o", chosen, "--", source, point], timeout=_TIMEOUT, package="mount")
+        except BaseException:
+            if not os.path.ismount(point):
+                point.rmdir()
+            raise
+    except OSError as error:
+        raise SnapshotError(f"cannot make {point}: {error.strerror}") from error
+    except CommandFailed as error:
+        raise SnapshotError(f"cannot mount {source}: {error.message}", hint=error.hint) from error
+
+
+def unmount(point: Path) -> None:
+    """Unmounts a folder, which others may look into for a moment longer.
+
+    Raises:
+        SnapshotError: it stays in use.
+    """
+    for attempt in range(1, _BUSY_TRIES + 1):
+        try:
+            run_command(["umount", "--", point], timeout=_TIMEOUT, package="mount")
+        except CommandFailed as error:
+            if not os.path.ismount(point):
+                return
+            if attempt == _BUSY_TRIES:
+                raise SnapshotError(f"cannot unmount {point}: {error.message}", hint=error.hint) from error
+            time.sleep(_BUSY_PAUSE)
+        else:
+            return
+
+
+def _parse(line: str) -> Mount:
+    first, _, second = line.partition(" - ")
+    number, _parent, device, root, point, options, *_ = first.split(" ")
+    kind, source, all_options = second.split(" ", 2)
+    return Mount(
+        number=int(number),
+        device=device,
+        root=_unescape(root),
+        point=Path(_unescape(point)),
+        kind=kind,
+        source=_unescape(source),
+        options=frozenset([*options.split(","), *all_options.split(",")]),
+    )
+
+
+def _unescape(text: str) -> str:
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), text)
