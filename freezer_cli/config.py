@@ -43,7 +43,13 @@ class ShowConfig(ListCommand):
         title = f"profile {profile.name}"
         for name, value in parse_assignments(settings.options.storage_option).items():
             rows.append(_row(f"storage-options.{name}", value, "--storage-option"))
-        tables = {"engine-options": profile.engine_options, "backup": profile.backup, "retention": profile.retention}
+        tables = {
+            "engine-options": profile.engine_options,
+            "backup": profile.backup,
+            "restore": profile.restore,
+            "retention": profile.retention,
+            "status": profile.status,
+        }
         for table, values in tables.items():
             rows += [_row(f"{table}.{name}", value, title) for name, value in values.items()]
         rows += [_row(f"backup.{name}", value, title) for name, value in profile.mode_options.items()]
@@ -70,6 +76,7 @@ class CheckConfig(ListCommand):
             findings += [_finding("error", message) for message in _wrong_options(profile)]
             findings += [_finding("error", message) for message in _wrong_group(profile, config)]
             findings += [_finding("error", message) for message in _wrong_retention(profile)]
+            findings += [_finding("error", message) for message in _wrong_hooks(profile)]
             if config.exposed and _holds_secrets(profile, profile.storage_options):
                 findings.append(
                     _finding("warning", f"profile {profile.name} holds secrets and others can read the file: chmod 600")
@@ -136,6 +143,18 @@ def _wrong_group(profile: Profile, config: ConfigFile) -> list[str]:
             wrong.append(f"profile {profile.name}: there is no profile {name!r} for its group")
         elif not member.storages:
             wrong.append(f"profile {profile.name}: profile {name!r} of its group names no storage")
+    return wrong
+
+
+def _wrong_hooks(profile: Profile) -> list[str]:
+    from freezer_cli.hook_options import hooks_of
+
+    wrong = []
+    for table, values in (("backup", profile.backup), ("restore", profile.restore)):
+        try:
+            hooks_of(argparse.Namespace(), values)
+        except ConfigurationError as error:
+            wrong.append(f"profile {profile.name}: {table}: {error}")
     return wrong
 
 

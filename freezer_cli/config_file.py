@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from freezer_cli.hook_options import HOOK_KEYS
 from freezer_sdk.errors import ConfigurationError
 
 FILE_NAME = "config.toml"
@@ -46,6 +47,8 @@ exclude = ["*.tmp", "/home/*/.cache"]           # any option of the mode may sta
 # mode = "fs"
 # nice = 10
 # ionice = "idle"
+# pre-command = "systemctl stop wiki"           # no shell; a list of arguments works as well
+# post-command = "systemctl start wiki"         # runs in any case; on-failure-command and hook-timeout as well
 
 [profiles.default.retention]                    # rules of `freezer backup forget`
 keep-daily = 7
@@ -53,6 +56,11 @@ keep-weekly = 5
 keep-monthly = 12
 # keep-within = "14d"
 # keep-tag = ["release"]
+
+# [profiles.default.status]                     # limits of `freezer status`
+# max-age = "26h"
+# drill-max-age = "30d"
+# expect = ["system"]                           # names that must have backups
 
 # [profiles.offsite]
 # storage = "local:/mnt/usb/backups"
@@ -75,7 +83,9 @@ _PROFILE: Mapping[str, type | tuple[type, ...]] = {
     "storage-options": dict,
     "engine-options": dict,
     "backup": dict,
+    "restore": dict,
     "retention": dict,
+    "status": dict,
 }
 _BACKUP: Mapping[str, type | tuple[type, ...]] = {
     "paths": (str, list),
@@ -86,7 +96,9 @@ _BACKUP: Mapping[str, type | tuple[type, ...]] = {
     "mode": str,
     "nice": int,
     "ionice": str,
+    **HOOK_KEYS,
 }
+_STATUS: Mapping[str, type | tuple[type, ...]] = {"max-age": str, "drill-max-age": str, "expect": (str, list)}
 _PERIODS = ("hourly", "daily", "weekly", "monthly", "yearly")
 _RETENTION: Mapping[str, type | tuple[type, ...]] = {
     **{f"keep-{name}": int for name in ("last", *_PERIODS)},
@@ -108,7 +120,9 @@ class Profile:
         group: names of profiles whose storages are meant, in place of storages of its own.
         backup: defaults of ``backup create`` that every mode has, by key of the file.
         mode_options: the rest of the ``backup`` table, names in snake_case.
+        restore: defaults of ``backup restore``, by key of the file.
         retention: rules of ``backup forget``, by key of the file.
+        status: limits of ``status``, by key of the file.
     """
 
     name: str
@@ -125,7 +139,9 @@ class Profile:
     engine_options: Mapping[str, Any] = field(default_factory=dict)
     backup: Mapping[str, Any] = field(default_factory=dict)
     mode_options: Mapping[str, Any] = field(default_factory=dict)
+    restore: Mapping[str, Any] = field(default_factory=dict)
     retention: Mapping[str, Any] = field(default_factory=dict)
+    status: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,9 +239,11 @@ def _profile(name: str, table: Any, wrong: list[str]) -> Profile:
     backup = table.get("backup", {})
     backup = backup if _is_table(backup) else {}
     _check({key: value for key, value in backup.items() if key in _BACKUP}, _BACKUP, f"{where}.backup", wrong)
-    retention = table.get("retention", {})
-    retention = retention if _is_table(retention) else {}
-    _check(retention, _RETENTION, f"{where}.retention", wrong)
+    others: dict[str, Mapping[str, Any]] = {}
+    for part, known in (("restore", HOOK_KEYS), ("retention", _RETENTION), ("status", _STATUS)):
+        found = table.get(part, {})
+        others[part] = found if _is_table(found) else {}
+        _check(others[part], known, f"{where}.{part}", wrong)
     command = table.get("password-command")
     return Profile(
         name=name,
@@ -242,7 +260,7 @@ def _profile(name: str, table: Any, wrong: list[str]) -> Profile:
         engine_options=snake_keys(table.get("engine-options", {})),
         backup={key: value for key, value in backup.items() if key in _BACKUP},
         mode_options=snake_keys({key: value for key, value in backup.items() if key not in _BACKUP}),
-        retention=retention,
+        **others,
     )
 
 

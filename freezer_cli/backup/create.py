@@ -12,6 +12,7 @@ from freezer_cli.base import ResultCommand, Row, Rows
 from freezer_cli.documents import backup_document, group_document
 from freezer_cli.global_options import chosen
 from freezer_cli.group_command import GroupCommand
+from freezer_cli.hook_options import add_hook_options, hooks_of
 from freezer_cli.operation import PARTIAL, running
 from freezer_cli.plugin_options import PluginFlags
 from freezer_cli.priority import add_priority_options, apply_priority
@@ -58,6 +59,7 @@ class CreateBackup(GroupCommand, ResultCommand):
         parser.add_argument("--force-read", action="store_true", help="read files that look unchanged, too")
         parser.add_argument("--dry-run", action="store_true", help="write nothing; say what would be stored")
         parser.add_argument("--json-events", action="store_true", help="print one JSON object a line, for wrappers")
+        add_hook_options(parser)
         add_priority_options(parser)
         asked = chosen(self.arguments, "--mode").get("mode")
         name = asked or self.early_setting(lambda: self.settings.profile.backup.get("mode"), DEFAULT_MODE)
@@ -69,6 +71,7 @@ class CreateBackup(GroupCommand, ResultCommand):
         """Makes the backup."""
         profile = self.settings.profile
         request = backup_request(profile, parsed_args, self._mode.values(parsed_args), self.command_line)
+        request["hooks"] = hooks_of(parsed_args, profile.backup)
         apply_priority(*priority(profile, parsed_args))
         if self.several:
             return TARGET_ROW, self._create_in_several(parsed_args, request)

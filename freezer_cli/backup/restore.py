@@ -12,6 +12,7 @@ from freezer_cli.backup.lines import exact
 from freezer_cli.base import ResultCommand, Row, columns_of
 from freezer_cli.documents import restore_document
 from freezer_cli.group_command import GroupCommand
+from freezer_cli.hook_options import add_hook_options, hooks_of
 from freezer_cli.operation import PARTIAL, running
 from freezer_cli.priority import add_priority_options, apply_priority
 from freezer_cli.text import counted, human_count, human_duration, human_size, printable_path
@@ -70,11 +71,13 @@ class RestoreBackup(GroupCommand, ResultCommand):
         parser.add_argument("--force", action="store_true", help="allow what a rule refuses")
         parser.add_argument("--dry-run", action="store_true", help="write nothing; print the plan")
         parser.add_argument("--json-events", action="store_true", help="print one JSON object a line, for wrappers")
+        add_hook_options(parser)
         add_priority_options(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[Any], Any]:
         """Restores."""
+        hooks = hooks_of(parsed_args, self.settings.profile.restore)
         apply_priority(parsed_args.nice, parsed_args.ionice)
         freezer: Freezer | FreezerGroup
         if self.several:
@@ -101,6 +104,7 @@ class RestoreBackup(GroupCommand, ResultCommand):
                 owner=parsed_args.owner,
                 numeric_owner=parsed_args.numeric_owner,
                 sparse=not parsed_args.no_sparse,
+                hooks=hooks,
                 events=how.listener,
                 cancel=how.cancel,
             )

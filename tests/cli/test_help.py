@@ -160,7 +160,7 @@ def test_completion_for_bash(cli: Cli, tmp_path: Path) -> None:
         f'_get_comp_words_by_ref() {{ cur=${{COMP_WORDS[COMP_CWORD]}}; words=("${{COMP_WORDS[@]}}"); }}\n'
         f"source {script}\n"
         'COMP_WORDS=(freezer backup res); COMP_CWORD=2; _freezer; echo "${COMPREPLY[@]}"\n'
-        'COMP_WORDS=(freezer backup create --on); COMP_CWORD=3; _freezer; echo "${COMPREPLY[@]}"\n'
+        'COMP_WORDS=(freezer backup create --one); COMP_CWORD=3; _freezer; echo "${COMPREPLY[@]}"\n'
     )
     done = subprocess.run(["bash", "-c", probe], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["restore", "--one-file-system"]
