@@ -200,6 +200,7 @@ def restore_document(result: RestoreResult) -> Document:
         "duration": result.duration,
         "problems": [problem_document(problem) for problem in result.problems],
         "plan": [action_document(action) for action in result.plan],
+        "facts": dict(result.facts),
     }
 
 

@@ -304,6 +304,7 @@ class RestoreResult:
     Attributes:
         problems: fatal ones name every item that is not whole.
         plan: filled for a dry run.
+        facts: what the mode says of it beside (JSON), such as the ids of what a service made.
     """
 
     backup: str
@@ -317,6 +318,7 @@ class RestoreResult:
     duration: float = 0.0
     problems: tuple[Problem, ...] = ()
     plan: tuple[PlannedAction, ...] = ()
+    facts: JSON = field(default_factory=dict)
 
     @property
     def status(self) -> Status:

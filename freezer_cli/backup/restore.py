@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ _COLUMNS = columns_of(
         "duration",
         "problems",
         "plan",
+        "facts",
     )
 )
 
@@ -128,3 +130,5 @@ class RestoreBackup(GroupCommand, ResultCommand):
         )
         if document["skipped"] or document["deleted"]:
             yield f"  left alone: {human_count(document['skipped'])}, deleted: {human_count(document['deleted'])}"
+        for name, value in document["facts"].items():
+            yield f"  {name}: {json.dumps(value, ensure_ascii=False)}"
