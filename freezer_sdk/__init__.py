@@ -100,6 +100,7 @@ if TYPE_CHECKING:
     )
     from freezer_sdk.opening import open_storage
     from freezer_sdk.plugins import list_plugins
+    from freezer_sdk.protection import protect
     from freezer_sdk.retention import Retention
     from freezer_sdk.retention_model import (
         ForgottenBackup,
@@ -111,6 +112,7 @@ if TYPE_CHECKING:
         RetentionReason,
     )
     from freezer_sdk.selection import split_selector
+    from freezer_sdk.snapshotting import ReapedSnapshots, SnapshotProbe, probe_snapshots, reap_snapshots, snapshot
     from freezer_sdk.streams.cancel import CancelToken
     from freezer_sdk.streams.ratelimit import Limits
     from freezer_sdk.upkeep_model import (
@@ -182,6 +184,7 @@ __all__ = [
     "Problem",
     "PruneResult",
     "ReadOnlyStorage",
+    "ReapedSnapshots",
     "RecoveryKey",
     "RecoverySheet",
     "RepairPlan",
@@ -205,6 +208,7 @@ __all__ = [
     "Rewrite",
     "RotationResult",
     "SnapshotError",
+    "SnapshotProbe",
     "SourceChanged",
     "SourceError",
     "SourceUnreadable",
@@ -223,6 +227,10 @@ __all__ = [
     "WrongPassword",
     "list_plugins",
     "open_storage",
+    "probe_snapshots",
+    "protect",
+    "reap_snapshots",
+    "snapshot",
     "split_selector",
 ]
 
@@ -230,6 +238,7 @@ _ERRORS = "freezer_sdk.errors"
 _KEYS = "freezer_sdk.key_model"
 _MODEL = "freezer_sdk.model"
 _RETENTION = "freezer_sdk.retention_model"
+_SNAPSHOTS = "freezer_sdk.snapshotting"
 _UPKEEP = "freezer_sdk.upkeep_model"
 _HOMES = {
     "Affected": _UPKEEP,
@@ -266,6 +275,7 @@ _HOMES = {
     "PluginInfo": "freezer_sdk.contract",
     "Problem": _MODEL,
     "PruneResult": _UPKEEP,
+    "ReapedSnapshots": _SNAPSHOTS,
     "RecoveryKey": _KEYS,
     "RecoverySheet": _KEYS,
     "RepairPlan": _UPKEEP,
@@ -282,12 +292,17 @@ _HOMES = {
     "RetentionReason": _RETENTION,
     "Rewrite": _KEYS,
     "RotationResult": _KEYS,
+    "SnapshotProbe": _SNAPSHOTS,
     "Status": _MODEL,
     "Target": "freezer_sdk.member",
     "TargetResult": _MODEL,
     "VerifyResult": _MODEL,
     "list_plugins": "freezer_sdk.plugins",
     "open_storage": "freezer_sdk.opening",
+    "probe_snapshots": _SNAPSHOTS,
+    "protect": "freezer_sdk.protection",
+    "reap_snapshots": _SNAPSHOTS,
+    "snapshot": _SNAPSHOTS,
     "split_selector": "freezer_sdk.selection",
 }
 """Where the public names live; the others are errors."""

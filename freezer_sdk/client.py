@@ -249,6 +249,8 @@ class Freezer:
         tags: Sequence[str] = (),
         host: str | None = None,
         excludes: Sequence[str] = (),
+        snapshot: str | None = None,
+        snapshot_options: Mapping[str, Any] | None = None,
         parent: str | None = None,
         force_read: bool = False,
         dry_run: bool = False,
@@ -266,6 +268,9 @@ class Freezer:
             tags: free words to choose backups by.
             host: recorded host; by default the name of this one.
             excludes: gitignore-like patterns, for modes that know them.
+            snapshot: the name of a snapshot provider, or ``auto`` for the first that can: the mode reads from volume
+                snapshots, which show all of its data as they were at one moment.
+            snapshot_options: values of the provider's declared options.
             parent: id of the backup to compare with; by default the last one of this host and name.
             force_read: read every file, also those that look unchanged.
             dry_run: write nothing.
@@ -294,6 +299,8 @@ class Freezer:
             excludes=excludes,
             force_read=force_read,
             dry_run=dry_run,
+            snapshot=snapshot,
+            snapshot_options=snapshot_options,
         )
         options = replace(subject.options, parent=None if parent is None else self.find_backup(parent).id)
         operation = self._operation("backup", events, cancel)
@@ -494,6 +501,7 @@ class Freezer:
         owner: bool | None = None,
         numeric_owner: bool = False,
         sparse: bool = True,
+        mode: str | None = None,
         mode_options: Mapping[str, Any] | None = None,
         others: Sequence[Freezer] = (),
         hooks: Hooks | None = None,
@@ -505,6 +513,8 @@ class Freezer:
         Args:
             backup: ``ID`` or ``latest``; ``ID:PATH`` restores only that path.
             target: a folder; for modes other than ``fs`` what the mode says.
+            mode: what brings it back; by default the mode that made it. ``fs`` brings the backup of any mode back as
+                plain files, its streams among them.
             paths: recorded absolute paths, or paths below the root; none: everything.
             include, exclude: gitignore-like patterns on the recorded paths.
             overwrite: what happens to files that are there: ``always``, ``if-changed`` or ``never``.
@@ -516,7 +526,7 @@ class Freezer:
             owner: restore ownership; by default when running as root.
             numeric_owner: never map owner names.
             sparse: keep holes as holes.
-            mode_options: values of the options of the mode that made the backup.
+            mode_options: values of the options of that mode.
             others: repositories with copies of the backup, in the order in which they are asked: what is damaged,
                 missing or cannot be reached here is taken from there, and a problem of kind ``fallback`` says so.
             hooks: programs that run before and after.
@@ -566,7 +576,7 @@ class Freezer:
         ):
             for each in (self, *others):
                 watching.enter_context(each._place.watching(operation.context.cancel))
-            result = self._bring_back(found, place, restorer, mode_options)
+            result = self._bring_back(found, place, restorer, mode or found.mode, mode_options)
             told.add(status=result.status)
         operation.finish(files=result.files, size=result.bytes, status=str(result.status))
         return result
@@ -861,14 +871,14 @@ class Freezer:
         return [other._opened() for other in others], boundary
 
     def _bring_back(
-        self, backup: Backup, target: str, restorer: BackupRestorer, mode_options: Mapping[str, Any] | None
+        self, backup: Backup, target: str, restorer: BackupRestorer, name: str, options: Mapping[str, Any] | None
     ) -> RestoreResult:
         damaged = backup.status is Status.DAMAGED  # the engine says what is wrong
-        if damaged or (backup.mode == _FILES and not mode_options):  # needs nothing of the mode, it may even be absent
+        if damaged or (name == _FILES and not options):  # needs nothing of the mode, it may even be absent
             return restorer.files(target)
-        mode = build_mode(self._place.registry, backup.mode, (), (), mode_options)
-        secrets = secret_values(mode.options, mode_options or {})
-        with self._boundary.around(f"mode {backup.mode!r}", type(mode).__module__, secrets=secrets).guard():
+        mode = build_mode(self._place.registry, name, (), (), options)
+        secrets = secret_values(mode.options, options or {})
+        with self._boundary.around(f"mode {name!r}", type(mode).__module__, secrets=secrets).guard():
             result = mode.restore(restorer, target)
             if not isinstance(result, RestoreResult):
                 raise TypeError(f"restore() returned {type(result).__name__} instead of RestoreResult")

@@ -112,6 +112,8 @@ class FreezerGroup:
         tags: Sequence[str] = (),
         host: str | None = None,
         excludes: Sequence[str] = (),
+        snapshot: str | None = None,
+        snapshot_options: Mapping[str, Any] | None = None,
         parent: str | None = None,
         force_read: bool = False,
         dry_run: bool = False,
@@ -144,6 +146,8 @@ class FreezerGroup:
             excludes=excludes,
             force_read=force_read,
             dry_run=dry_run,
+            snapshot=snapshot,
+            snapshot_options=snapshot_options,
         )
         options = replace(subject.options, id=uuid.uuid4().hex, time=datetime.now(UTC), parent=parent)
         operation = self._operation("backup", events, cancel)
@@ -236,6 +240,7 @@ class FreezerGroup:
         owner: bool | None = None,
         numeric_owner: bool = False,
         sparse: bool = True,
+        mode: str | None = None,
         mode_options: Mapping[str, Any] | None = None,
         hooks: Hooks | None = None,
         events: EventHandler | None = None,
@@ -267,6 +272,7 @@ class FreezerGroup:
             owner=owner,
             numeric_owner=numeric_owner,
             sparse=sparse,
+            mode=mode,
             mode_options=mode_options,
             others=[freezers[place] for place in others],
             hooks=hooks,

@@ -20,6 +20,7 @@ from freezer_sdk.options import secret_values
 
 if TYPE_CHECKING:
     from freezer_sdk.plugins import PluginRegistry
+    from freezer_sdk.snapshotting import SnapshotChoice
 
 Paths = str | bytes | PathLike[str] | Sequence[str | bytes | PathLike[str]]
 
@@ -33,12 +34,14 @@ class Subject:
         roots: as they were given.
         options: for the engine; patterns in force are known when it is protected.
         secrets: texts that no message may show.
+        snapshots: makes volume snapshots for the mode, where they are wanted.
     """
 
     mode: Mode
     roots: tuple[Any, ...]
     options: BackupOptions
     secrets: tuple[str, ...]
+    snapshots: SnapshotChoice | None = None
 
     @property
     def title(self) -> str:
@@ -75,13 +78,15 @@ class Subject:
             ConfigurationError, PluginError, SourceError, SnapshotError.
         """
         around = boundary.around(self.title, type(self.mode).__module__, secrets=self.secrets)
-        with around.guard(), self.mode.protect() as protected:
+        wanted = {} if self.snapshots is None else {"snapshots": self.snapshots}
+        with around.guard(), self.mode.protect(**wanted) as protected:
             yield protected
 
     def calling(self, boundary: Boundary, protected: Protected) -> Boundary:
         """A boundary around an engine that reads the sources."""
         modules = [type(each).__module__ for each in (self.mode, *protected.sources)]
-        return boundary.calling(self.title, modules, secrets=self.secrets)
+        calling = boundary.calling(self.title, modules, secrets=self.secrets)
+        return calling if self.snapshots is None else self.snapshots.boundary.joined(calling)
 
 
 def build_subject(
@@ -97,6 +102,8 @@ def build_subject(
     excludes: Sequence[str],
     force_read: bool,
     dry_run: bool,
+    snapshot: str | None,
+    snapshot_options: Mapping[str, Any] | None,
 ) -> Subject:
     """Builds the mode; arguments as for :meth:`Freezer.backup <freezer_sdk.client.Freezer.backup>`.
 
@@ -118,7 +125,28 @@ def build_subject(
         machine_id=identity.machine_id(),
         mode=mode,
     )
-    return Subject(mode=maker, roots=roots, options=options, secrets=secrets)
+    snapshots = choose_snapshots(registry, maker, snapshot, snapshot_options)
+    return Subject(mode=maker, roots=roots, options=options, secrets=secrets, snapshots=snapshots)
+
+
+def choose_snapshots(
+    registry: PluginRegistry, mode: Mode, provider: str | None, options: Mapping[str, Any] | None
+) -> SnapshotChoice | None:
+    """What makes volume snapshots for a mode; ``None``: nobody wants any.
+
+    Raises:
+        ConfigurationError: the mode makes no use of them, or there are options for none.
+        PluginError: the provider cannot be used.
+    """
+    if provider is None:
+        if options:
+            raise ConfigurationError("there are options for snapshots, and no snapshot is asked for")
+        return None
+    from freezer_sdk.snapshotting import SnapshotChoice
+
+    if not mode.takes_snapshots:
+        raise ConfigurationError(f"mode {mode.name!r} makes no use of volume snapshots")
+    return SnapshotChoice(provider, options, registry=registry)
 
 
 def build_mode(
