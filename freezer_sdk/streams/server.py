@@ -67,7 +67,7 @@ def private_server(
         raise CommandFailed(f"the program {command[0]!r} is missing", hint=hint)
     setpriv = find_program("setpriv")
     prefix = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
-    identity = {} if owner is None or os.geteuid() else {"user": owner[0], "group": owner[1], "extra_groups": []}
+    user, group = (None, None) if owner is None or os.geteuid() else owner
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [*prefix, program, *command[1:]],
@@ -77,7 +77,9 @@ def private_server(
             cwd="/",
             env=environment,
             start_new_session=True,
-            **identity,  # type: ignore[arg-type]
+            user=user,
+            group=group,
+            extra_groups=None if user is None else [],
         )
         try:
             _await(process, command[0], ready, patience, lambda: _tail(log.fileno()))
