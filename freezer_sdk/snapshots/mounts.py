@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,17 +147,31 @@ def unmount(point: Path) -> None:
     Raises:
         SnapshotError: it stays in use.
     """
-    for attempt in range(1, _BUSY_TRIES + 1):
-        try:
+
+    def attempt() -> None:
+        if os.path.ismount(point):
             run_command(["umount", "--", point], timeout=_TIMEOUT, package="mount")
-        except CommandFailed as error:
-            if not os.path.ismount(point):
-                return
-            if attempt == _BUSY_TRIES:
-                raise SnapshotError(f"cannot unmount {point}: {error.message}", hint=error.hint) from error
+
+    try:
+        while_busy(attempt)
+    except CommandFailed as error:
+        raise SnapshotError(f"cannot unmount {point}: {error.message}", hint=error.hint) from error
+
+
+def while_busy(attempt: Callable[[], object]) -> None:
+    """Tries again for some seconds what fails while somebody else looks at a volume.
+
+    Raises:
+        CommandFailed: it still fails.
+    """
+    for _ in range(_BUSY_TRIES):
+        try:
+            attempt()
+        except CommandFailed:
             time.sleep(_BUSY_PAUSE)
         else:
             return
+    attempt()
 
 
 def _parse(line: str) -> Mount:
