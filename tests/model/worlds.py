@@ -15,6 +15,7 @@ LONG = GRACE + 60
 X = b"x" * 1000
 Y = b"y" * 1000
 DAMAGED = frozenset({"IntegrityError", "LeaseLost", "RepositoryLocked"})
+ENDED = frozenset({"LeaseLost", "RepositoryLocked"})
 
 WORLDS: dict[str, Callable[[Lab], World]] = {}
 
@@ -68,7 +69,7 @@ def a_writer_whose_machine_sleeps(lab: Lab) -> World:
         "a writer whose machine sleeps",
         Actor(name="W", body=lab.stream("W", X), frozen=True, last=0),
         # suspended for a grace time between a listing and what it listed, it finds that gone
-        Actor(name="P2", body=lab.prune(), start=1, last=1, failures=frozenset({"StorageUnavailable"})),
+        Actor(name="P2", body=lab.prune(), start=1, last=1, failures=ENDED | {"StorageUnavailable"}),
         Actor(name="P3", body=lab.prune(), start=2),
         times=[0, LONG, 2 * LONG],
     )
