@@ -37,7 +37,7 @@ def feed_program(
 
     Args:
         arguments: the program and its arguments; no shell is involved.
-        reader: has ``readinto``.
+        reader: has ``read``, which gives ``b""`` at the end.
         name: of the stream, for messages.
         environment: replaces the process's own.
         package: Debian's package of the program, for the message when it is missing.
@@ -97,10 +97,9 @@ def feed_program(
 
 def _pass_on(reader: Any, pipe: IO[bytes], progress: Callable[[int], None] | None) -> tuple[int, bool]:
     """Passes everything on, unless the program stops reading; how many bytes, and whether those were all."""
-    buffer = memoryview(bytearray(_BUFFER))
     size = 0
-    while count := reader.readinto(buffer):
-        rest = buffer[:count]
+    while piece := reader.read(_BUFFER):
+        rest, count = memoryview(piece), len(piece)
         try:
             while rest:
                 rest = rest[os.write(pipe.fileno(), rest) :]
