@@ -17,7 +17,7 @@ from freezer_sdk.errors import SnapshotError
 from freezer_sdk.modes.base import SnapshotGroup
 from freezer_sdk.options import Option
 from freezer_sdk.snapshots.base import COMMON_OPTIONS, Probe, SnapshotProvider
-from freezer_sdk.snapshots.label import Label
+from freezer_sdk.snapshots.label import Label, check_prefix
 
 
 class Group(SnapshotGroup):
@@ -46,10 +46,12 @@ class CopyingProvider(SnapshotProvider):
     )
 
     def __init__(self, *, label_prefix: str, store: str, key: str | None, fault: str) -> None:
-        self._prefix, self._store, self._key, self._fault = label_prefix, Path(store), key, fault
+        self._prefix, self._store, self._key, self._fault = check_prefix(label_prefix), Path(store), key, fault
 
     def probe(self, paths: Sequence[Path]) -> Probe:
         for path in paths:
+            if not path.exists():
+                return Probe(possible=False, reason=f"there is no {path}")
             if not any((each / "volume").exists() for each in (path, *path.parents)):
                 return Probe(possible=False, reason=f"{path} lies on no volume")
         return Probe(possible=True, reason="volumes of folders")
@@ -59,11 +61,17 @@ class CopyingProvider(SnapshotProvider):
         if self._fault == "bug":
             raise RuntimeError(f"something odd with {self._key}")
         folder = self._store / str(Label.new(self._prefix))
+        folder.mkdir()
         try:
             views = {}
             for number, path in enumerate(paths):
                 views[path] = folder / str(number)
-                shutil.copytree(path, views[path], symlinks=True)
+                copy = shutil.copytree if path.is_dir() else shutil.copy2
+                copy(path, views[path], **({"symlinks": True} if path.is_dir() else {}))
+        except OSError as error:
+            shutil.rmtree(folder)
+            raise SnapshotError(f"cannot copy: {error}") from error
+        try:
             yield Group({} if self._fault == "no views" else views, folder)
         finally:
             if self._fault == "stays":

@@ -3,6 +3,7 @@
 from freezer_sdk.testing.compressor_suite import CompressorSuite
 from freezer_sdk.testing.compressor_suite import run_suite as run_compressor_suite
 from freezer_sdk.testing.faults import METHODS, Call, Fault, FaultyStorage, damage, delay, fail, kill, nothing
+from freezer_sdk.testing.snapshot_suite import SnapshotSuite
 from freezer_sdk.testing.storage_suite import StorageSuite
 from freezer_sdk.testing.storage_suite import run_suite as run_storage_suite
 from freezer_sdk.testing.suite import Result, SuiteFailure
@@ -14,6 +15,7 @@ __all__ = [
     "Fault",
     "FaultyStorage",
     "Result",
+    "SnapshotSuite",
     "StorageSuite",
     "SuiteFailure",
     "damage",

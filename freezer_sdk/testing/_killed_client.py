@@ -22,6 +22,7 @@ from typing import Any
 from freezer_sdk.storages.base import Storage
 
 PIECE = 1 << 20
+KILLED = int(getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 class _Trap:
@@ -41,14 +42,14 @@ class _Trap:
 
 def kill() -> None:
     """Ends this process at once, as a power switch would."""
-    os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+    os.kill(os.getpid(), KILLED)
     time.sleep(60)  # the signal may take a moment; nothing may happen meanwhile
 
 
 def main() -> None:
     """Does the job on standard input."""
     job = json.load(sys.stdin)
-    storage: Storage = getattr(_module(job["module"], job["file"]), job["class"])(**job["options"])
+    storage: Storage = getattr(load_module(job["module"], job["file"]), job["class"])(**job["options"])
     name, size = job["name"], job["size"]
     buffers = [bytes(min(PIECE, size - start)) for start in range(0, size, PIECE)]
     if job["how"] == "put":
@@ -69,10 +70,11 @@ def main() -> None:
             kill()
 
 
-def _module(name: str, file: str) -> ModuleType:
+def load_module(name: str, file: str) -> ModuleType:
+    """A module by its name, or from its file when it is a test's own."""
     try:
         return importlib.import_module(name)
-    except ImportError:  # a test's own class
+    except ImportError:
         spec: Any = importlib.util.spec_from_file_location(name, file)
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module

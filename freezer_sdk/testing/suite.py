@@ -73,15 +73,18 @@ class Suite:
         """After each test, however it ended."""
 
 
-def run(suite: Suite, *, progress: Callable[[Result], None] = lambda result: None) -> list[Result]:
+def run(
+    suite: Suite, *, only: str | None = None, progress: Callable[[Result], None] = lambda result: None
+) -> list[Result]:
     """Runs all tests of a suite without a test framework, one after the other.
 
     Args:
+        only: the one test to run, by the name of its method.
         progress: called with each result as soon as it is known.
     """
     results = []
     for name in dir(suite):
-        if name.startswith("test_"):
+        if name.startswith("test_") and only in (None, name):
             result = _run_one(suite, name)
             progress(result)
             results.append(result)
