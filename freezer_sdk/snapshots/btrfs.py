@@ -48,6 +48,7 @@ class BtrfsProvider(SnapshotProvider):
     name: ClassVar[str] = "btrfs"
     api_version: ClassVar[int] = API_VERSION
     summary: ClassVar[str] = "read-only snapshots of btrfs subvolumes"
+    preference: ClassVar[int | None] = 20
     options: ClassVar[tuple[Option, ...]] = COMMON_OPTIONS
 
     def __init__(self, *, label_prefix: str = "freezer") -> None:

@@ -44,6 +44,7 @@ class ZfsProvider(SnapshotProvider):
     name: ClassVar[str] = "zfs"
     api_version: ClassVar[int] = API_VERSION
     summary: ClassVar[str] = "snapshots of ZFS file systems"
+    preference: ClassVar[int | None] = 10
     options: ClassVar[tuple[Option, ...]] = COMMON_OPTIONS
 
     def __init__(self, *, label_prefix: str = "freezer") -> None:

@@ -71,7 +71,7 @@ class Careless(CopyingProvider):
     def create(self, paths: Sequence[Path]) -> Iterator[Group]:
         folder = Path(self._store) / f"{self._prefix}-1-1-0123456789ab"
         folder.mkdir()
-        yield Group({path: folder for path in paths}, folder)
+        yield Group(dict.fromkeys(paths, folder), folder)
         folder.rmdir()
 
 
