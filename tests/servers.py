@@ -27,24 +27,33 @@ def start(service: str, *, instance: str = "", **variables: str) -> dict[str, st
 
     A test is skipped where the service cannot be started, but fails in CI.
     """
-    root = state_root()
-    root.mkdir(parents=True, exist_ok=True)
-    with open(root / ".lock", "w") as lock:  # workers of one test run, and runs beside each other
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        done = _run(service, "start", instance, variables)
-    if done.returncode:
-        reason = f"service {service} does not start: {(done.stderr or done.stdout).strip()[-2000:]}"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    state = root / (service + (f"-{instance}" if instance else ""))
+    _run_or_skip(service, "start", instance, variables)
+    state = state_root() / (service + (f"-{instance}" if instance else ""))
     lines = (state / "env").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def install(service: str) -> None:
+    """Installs what a service needs, without starting it, as a guest cannot do for itself; skips as :func:`start`."""
+    _run_or_skip(service, "install", "", {})
 
 
 def stop(service: str, *, instance: str = "") -> None:
     """Ends a service, or one instance of it."""
     _run(service, "stop", instance, {}).check_returncode()
+
+
+def _run_or_skip(service: str, script: str, instance: str, variables: dict[str, str]) -> None:
+    root = state_root()
+    root.mkdir(parents=True, exist_ok=True)
+    with open(root / ".lock", "w") as lock:  # workers of one test run, and runs beside each other
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = _run(service, script, instance, variables)
+    if done.returncode:
+        reason = f"service {service} does not {script}: {(done.stderr or done.stdout).strip()[-2000:]}"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
 
 
 def _run(service: str, script: str, instance: str, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
