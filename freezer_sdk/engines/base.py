@@ -26,7 +26,7 @@ from freezer_sdk.model import (
     VerifyResult,
 )
 from freezer_sdk.modes.base import Protected
-from freezer_sdk.services.base import KeyService, MaintenanceService, RetentionService
+from freezer_sdk.services.base import DrillService, KeyService, MaintenanceService, RetentionService
 from freezer_sdk.storages.base import Reader, Storage
 from freezer_sdk.streams.cancel import CancelToken
 
@@ -43,6 +43,7 @@ class EngineCapabilities:
         prune: :meth:`Repository.maintenance`.
         undelete: what was forgotten can come back until maintenance; else forgetting deletes at once.
         whole: :meth:`Repository.whole`.
+        drills: :meth:`Repository.drills`.
     """
 
     levels: bool = False
@@ -53,6 +54,7 @@ class EngineCapabilities:
     retention: bool = False
     undelete: bool = False
     whole: bool = False
+    drills: bool = False
 
 
 class Piece(NamedTuple):
@@ -238,6 +240,9 @@ class Repository(Protocol):
 
     def retention(self) -> RetentionService:
         """What retention needs of the repository. Only called with the capability ``retention``."""
+
+    def drills(self) -> DrillService:
+        """Records of restore drills. Only called with the capability ``drills``."""
 
     def key_service(self) -> KeyService:
         """Administration of keys. Only called with the capability ``keys``."""

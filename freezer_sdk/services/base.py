@@ -1,4 +1,4 @@
-"""What an engine may offer beside backups: retention, keys, and maintenance. Its capabilities say which of them."""
+"""What an engine may offer beside backups: retention, keys, maintenance, drills. Its capabilities say which."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
+from freezer_sdk.drill_model import Drill, DrillLog
 from freezer_sdk.key_model import (
     KeyInfo,
     KeyRole,
@@ -97,6 +98,34 @@ class RetentionService(Protocol):
         Raises:
             BackupNotFound: there is nothing left of it.
             IntegrityError, AccessDenied, LeaseLost, StorageError, Cancelled.
+        """
+
+
+class DrillService(Protocol):
+    """Records of restore drills. How a drill is made is no affair of an engine."""
+
+    def require(self) -> None:
+        """Refuses to begin a drill whose record could not be stored.
+
+        Raises:
+            AccessDenied, RepositoryError, StorageError.
+        """
+
+    def write(self, drill: Drill) -> Drill:
+        """Stores the record of a drill, so that others can tell who wrote it, where the engine has a way.
+
+        Returns:
+            The same, with its signer.
+
+        Raises:
+            AccessDenied, StorageError.
+        """
+
+    def read(self) -> DrillLog:
+        """All records that count, and what is wrong with the others.
+
+        Raises:
+            AccessDenied, StorageError.
         """
 
 

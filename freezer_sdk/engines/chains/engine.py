@@ -49,8 +49,8 @@ class ChainEngine(Engine):
 
     @property
     def capabilities(self) -> EngineCapabilities:
-        """Levels, and retention that knows of them."""
-        return EngineCapabilities(levels=True, retention=True, whole=True)
+        """Levels, retention that knows of them, and records of drills."""
+        return EngineCapabilities(levels=True, retention=True, whole=True, drills=True)
 
     def probe(self, storage: Storage) -> bool:
         """Whether there is a store that this program made for this engine, or one with levels of it.

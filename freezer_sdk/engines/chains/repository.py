@@ -16,6 +16,7 @@ from typing import Final, Self
 
 from freezer_sdk.engines.base import Context, Repository
 from freezer_sdk.engines.chains.backup import BackupRun
+from freezer_sdk.engines.chains.drills import ChainDrills
 from freezer_sdk.engines.chains.extract import reading
 from freezer_sdk.engines.chains.findings import unread
 from freezer_sdk.engines.chains.items import sound
@@ -256,6 +257,10 @@ class ChainRepository:
     def retention(self) -> RetentionService:
         """What retention needs of the repository."""
         return ChainRetention(self._store, self._listing)
+
+    def drills(self) -> ChainDrills:
+        """Records of restore drills."""
+        return ChainDrills(self._store, self._listing)
 
     def key_service(self) -> KeyService:
         """There is one password, and it is not stored.

@@ -33,7 +33,9 @@ class DedupEngine(Engine):
     @property
     def capabilities(self) -> EngineCapabilities:
         """No levels: every backup is full by reference."""
-        return EngineCapabilities(prune=True, keys=True, streams=True, copies=True, retention=True, undelete=True)
+        return EngineCapabilities(
+            prune=True, keys=True, streams=True, copies=True, retention=True, undelete=True, drills=True
+        )
 
     def probe(self, storage: Storage) -> bool:
         """Whether there is a configuration.

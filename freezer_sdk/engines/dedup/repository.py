@@ -17,6 +17,7 @@ from freezer_sdk.engines.dedup.backup import BackupRun
 from freezer_sdk.engines.dedup.catalog import Catalog, Listed
 from freezer_sdk.engines.dedup.content import ContentReader
 from freezer_sdk.engines.dedup.copy import CopyRun, Source
+from freezer_sdk.engines.dedup.drills import DrillRecords
 from freezer_sdk.engines.dedup.failover import Standby
 from freezer_sdk.engines.dedup.firstseen import believed
 from freezer_sdk.engines.dedup.handle import Handle
@@ -305,6 +306,10 @@ class DedupRepository:
     def retention(self) -> Retaining:
         """What retention needs of the repository."""
         return Retaining(self._handle, self._catalog)
+
+    def drills(self) -> DrillRecords:
+        """Records of restore drills."""
+        return DrillRecords(self._storage, self._keys)
 
     def maintenance(self) -> DedupMaintenance:
         """Pruning and what goes with it."""
