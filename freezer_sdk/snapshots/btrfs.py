@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,12 +17,13 @@ from typing import ClassVar
 
 from freezer_sdk.contract import API_VERSION
 from freezer_sdk.errors import CommandFailed, SnapshotError
+from freezer_sdk.files.mounts import Mount
 from freezer_sdk.model import JSON
 from freezer_sdk.modes.base import SnapshotGroup
 from freezer_sdk.options import Option
 from freezer_sdk.snapshots.base import COMMON_OPTIONS, Probe, SnapshotProvider
 from freezer_sdk.snapshots.label import Label, check_prefix, folders
-from freezer_sdk.snapshots.mounts import Mount, clear_folder, located, mount, mount_of, mounts, private_folder
+from freezer_sdk.snapshots.mounts import clear_folder, located, mount, mount_of, mounts, private_folder
 from freezer_sdk.streams.command import find_program, run_command
 
 _KIND = "btrfs"
@@ -86,11 +86,10 @@ class BtrfsProvider(SnapshotProvider):
                 home: home.top / str(label.numbered(number)) for number, home in enumerate(dict.fromkeys(homes))
             }
             missing = list(self._nested(places, homes))
-            taken_ns = time.time_ns()
             for home, snapshot in snapshots.items():
                 stack.callback(_delete, snapshot)
                 _run("snapshot", "-r", "--", home.path, snapshot)
-            yield _BtrfsGroup(places=places, homes=homes, snapshots=snapshots, missing=missing, taken_ns=taken_ns)
+            yield _BtrfsGroup(places=places, homes=homes, snapshots=snapshots, missing=missing)
 
     def reap(self) -> Sequence[str]:
         """See :meth:`SnapshotProvider.reap <freezer_sdk.snapshots.base.SnapshotProvider.reap>`.
@@ -170,9 +169,8 @@ class _BtrfsGroup(SnapshotGroup):
         homes: Sequence[_Home],
         snapshots: Mapping[_Home, Path],
         missing: Sequence[Path],
-        taken_ns: int,
     ) -> None:
-        self.missing, self.taken_ns = missing, taken_ns
+        self.missing = missing
         self._snapshots = tuple(snapshots.values())
         self.views = {
             place.path: snapshots[home] / (home.top / place.inner).relative_to(home.path)

@@ -3,57 +3,32 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from freezer_sdk.errors import CommandFailed, SnapshotError
+from freezer_sdk.files import mounts as table
+from freezer_sdk.files.mounts import Mount
 from freezer_sdk.snapshots.label import RUN, Label, make_folder, remove_folder
 from freezer_sdk.streams.command import run_command
 
-_TABLE = Path("/proc/self/mountinfo")
-_ESCAPED = re.compile(r"\\([0-7]{3})")
 _TIMEOUT = 60.0
 _BUSY_TRIES = 20
 _BUSY_PAUSE = 0.25
 
 
-@dataclass(frozen=True, kw_only=True)
-class Mount:
-    """One line of the kernel's table.
-
-    Attributes:
-        number: the kernel's, for as long as it is mounted.
-        device: ``major:minor`` of the file system; btrfs and network file systems have made-up ones.
-        root: what of the file system is seen at ``point``.
-        kind: of file system, such as ``ext4``.
-        source: usually a device.
-        options: those of the mount, and those of the file system.
-    """
-
-    number: int
-    device: str
-    root: str
-    point: Path
-    kind: str
-    source: str
-    options: frozenset[str]
-
-
 def mounts() -> Sequence[Mount]:
-    """All mounts, in the order in which they were made.
+    """All mounts, in the order of the kernel's table.
 
     Raises:
         SnapshotError: the kernel does not tell.
     """
     try:
-        lines = os.fsdecode(_TABLE.read_bytes()).split("\n")
+        return table.mounts()
     except OSError as error:
-        raise SnapshotError(f"cannot read {_TABLE}: {error.strerror}") from error
-    return [_parse(line) for line in lines if line]
+        raise SnapshotError(f"cannot tell what is mounted: {error.strerror or error}") from error
 
 
 def located(path: Path) -> Path:
@@ -72,26 +47,15 @@ def located(path: Path) -> Path:
 
 
 def mount_of(path: Path) -> Mount:
-    """The mount that a path is seen through.
+    """The mount that a path is seen through; a symbolic link is not followed.
 
     Raises:
         SnapshotError: there is no such path, or the kernel does not tell.
     """
     try:
-        descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW)
+        return table.mount_of(path)
     except OSError as error:
-        raise SnapshotError(f"cannot look at {path}: {error.strerror}") from error
-    try:
-        found = re.search(r"^mnt_id:\s*(\d+)$", Path(f"/proc/self/fdinfo/{descriptor}").read_text(), re.MULTILINE)
-    except OSError as error:
-        raise SnapshotError(f"cannot tell where {path} is mounted: {error.strerror}") from error
-    finally:
-        os.close(descriptor)
-    number = int(found[1]) if found else -1
-    for mount in mounts():
-        if mount.number == number:
-            return mount
-    raise SnapshotError(f"cannot tell where {path} is mounted")
+        raise SnapshotError(f"cannot tell where {path} is mounted: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -172,22 +136,3 @@ def while_busy(attempt: Callable[[], object]) -> None:
         else:
             return
     attempt()
-
-
-def _parse(line: str) -> Mount:
-    first, _, second = line.partition(" - ")
-    number, _parent, device, root, point, options, *_ = first.split(" ")
-    kind, source, all_options = second.split(" ", 2)
-    return Mount(
-        number=int(number),
-        device=device,
-        root=_unescape(root),
-        point=Path(_unescape(point)),
-        kind=kind,
-        source=_unescape(source),
-        options=frozenset([*options.split(","), *all_options.split(",")]),
-    )
-
-
-def _unescape(text: str) -> str:
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), text)

@@ -7,7 +7,6 @@ folder). OpenZFS makes the snapshots of all file systems of one pool at one mome
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -77,7 +76,6 @@ class ZfsProvider(SnapshotProvider):
                 for number, dataset in enumerate(dict.fromkeys(place.dataset for place in places))
             }
             stack.callback(_destroy, [copy.snapshot for copy in copies.values()])
-            taken_ns = time.time_ns()
             moments = 0
             for names in _at_once(places, copies):
                 _zfs("snapshot", *names)
@@ -85,7 +83,7 @@ class ZfsProvider(SnapshotProvider):
             for copy in copies.values():
                 stack.callback(_destroy, [copy.clone])
                 copy.mount()
-            yield _ZfsGroup(places=places, copies=copies, taken_ns=taken_ns, atomic=moments == 1)
+            yield _ZfsGroup(places=places, copies=copies, atomic=moments == 1)
 
     def reap(self) -> Sequence[str]:
         """See :meth:`SnapshotProvider.reap <freezer_sdk.snapshots.base.SnapshotProvider.reap>`."""
@@ -158,8 +156,7 @@ class _Copy:
 class _ZfsGroup(SnapshotGroup):
     """Views are folders in the clones; those cannot change, and need no room of their own."""
 
-    def __init__(self, *, places: Sequence[_Place], copies: Mapping[str, _Copy], taken_ns: int, atomic: bool) -> None:
-        self.taken_ns = taken_ns
+    def __init__(self, *, places: Sequence[_Place], copies: Mapping[str, _Copy], atomic: bool) -> None:
         self._copies = tuple(copies.values())
         self.views = {place.path: copies[place.dataset].point / place.inner for place in places}
         made: list[JSON] = [
