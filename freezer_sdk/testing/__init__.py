@@ -3,6 +3,7 @@
 from freezer_sdk.testing.compressor_suite import CompressorSuite
 from freezer_sdk.testing.compressor_suite import run_suite as run_compressor_suite
 from freezer_sdk.testing.faults import METHODS, Call, Fault, FaultyStorage, damage, delay, fail, kill, nothing
+from freezer_sdk.testing.mode_suite import ModeSuite
 from freezer_sdk.testing.snapshot_suite import SnapshotSuite
 from freezer_sdk.testing.storage_suite import StorageSuite
 from freezer_sdk.testing.storage_suite import run_suite as run_storage_suite
@@ -14,6 +15,7 @@ __all__ = [
     "CompressorSuite",
     "Fault",
     "FaultyStorage",
+    "ModeSuite",
     "Result",
     "SnapshotSuite",
     "StorageSuite",
