@@ -200,7 +200,7 @@ class Cloud:
         Raises:
             AccessDenied, ConfigurationError, StorageUnavailable, StorageThrottled, StorageError.
         """
-        with self._explained():
+        with self.explained():
             return self.session.get_token() or ""
 
     def renew(self, token: str) -> bool:
@@ -209,7 +209,7 @@ class Cloud:
         Raises:
             AccessDenied, ConfigurationError, StorageUnavailable, StorageThrottled, StorageError.
         """
-        with self._explained():
+        with self.explained():
             return self.session.get_token() != token or bool(self.session.invalidate())
 
     def endpoint(self, service: str) -> str:
@@ -221,7 +221,7 @@ class Cloud:
         """
         if self._endpoint is not None:
             return self._endpoint
-        with self._explained():
+        with self.explained():
             found = self.session.get_endpoint(
                 service_type=service, interface=self.interface, region_name=self.region or None
             )
@@ -238,8 +238,12 @@ class Cloud:
         self._http.close()
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Errors of keystoneauth as ours, without secrets."""
+    def explained(self) -> Iterator[None]:
+        """Inside, what keystoneauth raises becomes one of our errors, without secrets.
+
+        Raises:
+            AccessDenied, ConfigurationError, StorageUnavailable, StorageThrottled, StorageError.
+        """
         from keystoneauth1 import exceptions
 
         from freezer_sdk.streams.http import distrusted, why

@@ -162,7 +162,7 @@ class Restore:
         self._small, self._large = _Batch(), _Batch()
         self._links: dict[tuple[bytes, int], bytes] = {}  # by group and type: names of one file have one type
         self._open: set[_File] = set()
-        self._counts = {"files": 0, "directories": 0, "others": 0, "bytes": 0, "skipped": 0}
+        self._counts: dict[str, Any] = {"files": 0, "directories": 0, "others": 0, "bytes": 0, "skipped": 0}
         self._lost: list[int] = []  # sizes of files that were counted and then failed; from any thread
         self._next_event, self._entries = 0.0, 0
         self._planned_bytes = 0
