@@ -1,0 +1,1 @@
+"""Mode ``mysql``: databases of MariaDB and MySQL servers."""

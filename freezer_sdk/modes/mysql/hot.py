@@ -1,0 +1,56 @@
+"""Strategy ``snapshot``: commits are held up for as long as a volume snapshot of the data directory takes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from freezer_sdk.errors import SnapshotError
+from freezer_sdk.files.patterns import Patterns
+from freezer_sdk.files.scan import LocalTree
+from freezer_sdk.modes.base import Protected, SnapshotGroup, SnapshotMaker
+from freezer_sdk.modes.mysql.datadir import LEFT_OUT, data_directory, described, owner_of
+from freezer_sdk.modes.mysql.quiesce import quiesced
+from freezer_sdk.modes.mysql.server import connected
+from freezer_sdk.modes.mysql.settings import Settings, Strategy
+
+
+@contextmanager
+def from_snapshot(settings: Settings, snapshots: SnapshotMaker) -> Iterator[Protected]:
+    """Hands over the data directory as it was while nothing was committed.
+
+    Raises:
+        SourceError, SnapshotError, ConfigurationError.
+    """
+    with ExitStack() as stack:
+        with connected(settings.login) as server:
+            directory = data_directory(server, settings.data_directory)
+            facts: dict[str, Any] = {"strategy": str(Strategy.SNAPSHOT), **described(server)}
+            facts |= {"data_directory": os.fspath(directory), "owner": owner_of(directory)}
+            with quiesced(server, settings.limits) as lock:
+                began = time.monotonic()
+                group = stack.enter_context(snapshots([directory]))
+                taken = time.monotonic() - began
+                lock.release()
+        facts |= {"lock": {**lock.facts, "snapshot": round(taken, 3)}, **lock.position}
+        yield Protected(
+            sources=[_tree(directory, group)],
+            facts={"mysql": facts, "snapshot": group.facts},
+            excludes=LEFT_OUT,
+            confirm=lambda: group.check() or {},
+        )
+
+
+def _tree(directory: Path, group: SnapshotGroup) -> LocalTree:
+    view = group.views[directory]
+    if not isinstance(view, Path):
+        raise SnapshotError(
+            f"the snapshot of {directory} is a stream of its volume, and has no files to read",
+            hint="choose another provider with --snapshot",
+        )
+    root = os.fsencode(directory)
+    return LocalTree([root], patterns=Patterns(LEFT_OUT), shadow={root: os.fsencode(view)})
