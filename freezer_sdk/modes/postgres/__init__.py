@@ -1,0 +1,1 @@
+"""Mode ``postgres``: PostgreSQL servers, as data directories or as dumps."""

@@ -1,0 +1,115 @@
+"""The strategy ``snapshot``: the data directory as of one moment, from which a server recovers as from a power cut."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from freezer_sdk.errors import ConfigurationError, SnapshotError, SourceError, SourceUnreadable
+from freezer_sdk.files.patterns import Patterns
+from freezer_sdk.files.scan import LocalTree
+from freezer_sdk.modes.base import Protected, SnapshotMaker
+from freezer_sdk.modes.postgres.connection import Session, major_version
+from freezer_sdk.modes.postgres.facts import described
+from freezer_sdk.modes.postgres.settings import Settings, Strategy
+
+LEFT_OUT = ("/postmaster.pid", "/postmaster.opts", "pg_internal.init*", "/pg_stat_tmp/*", "pgsql_tmp*")
+"""What belongs to the running server, and what it makes anew."""
+
+_SYSTEM_IDENTIFIER = struct.Struct("=Q")  # the beginning of global/pg_control, in all versions
+
+
+@contextmanager
+def from_snapshot(settings: Settings, snapshots: SnapshotMaker) -> Iterator[Protected]:
+    """The data directory and all that its links lead to, from one snapshot.
+
+    Raises:
+        SourceError, SnapshotError, ConfigurationError.
+    """
+    with settings.login.session() as session:
+        major, version = major_version(session)
+        directory = _data_directory(session, settings)
+        if session.value("SHOW fsync") != "on":
+            raise SourceError(
+                "the server runs with fsync = off: a snapshot of its files may be of no use, as after a power cut",
+                hint="switch fsync on, or use the strategy physical or dump",
+            )
+        linked = dict(_linked(directory))
+        _check_one_volume(directory, linked)
+        facts = described(session, strategy=Strategy.SNAPSHOT, major=major, version=version)
+        facts |= {"data_directory": str(directory), "linked": {name: str(path) for name, path in linked.items()}}
+    roots = [directory, *linked.values()]
+    with snapshots(roots) as group:
+        outside = [path for path in group.missing if _is_data(path, directory)]
+        if outside:
+            raise SnapshotError(f"the snapshot lacks {outside[0]}: the data directory spans several volumes")
+        tree = LocalTree([os.fsencode(path) for path in roots], patterns=Patterns(LEFT_OUT), snapshot=group)
+        yield Protected(
+            sources=[tree],
+            facts={"postgres": facts, "snapshot": group.facts},
+            excludes=LEFT_OUT,
+            confirm=lambda: group.check() or {},
+        )
+
+
+def _data_directory(session: Session, settings: Settings) -> Path:
+    """The data directory, without symbolic links; the server's own, proved by its system identifier.
+
+    Raises:
+        SourceError: it cannot be read, or belongs to another server.
+    """
+    given = settings.data_directory
+    directory = Path(os.path.realpath(given if given is not None else session.value("SHOW data_directory")))
+    try:
+        with open(directory / "global" / "pg_control", "rb") as file:
+            (found,) = _SYSTEM_IDENTIFIER.unpack(file.read(_SYSTEM_IDENTIFIER.size))
+    except (OSError, struct.error) as error:
+        reason = error.strerror if isinstance(error, OSError) else "pg_control is too short"
+        raise SourceUnreadable(
+            f"the data directory {directory} cannot be read: {reason}",
+            hint="run where the server runs, as root or as its user; in a container: set data_directory",
+        ) from error
+    if str(found) != session.value("SELECT system_identifier FROM pg_control_system()"):
+        raise ConfigurationError(
+            f"the data directory {directory} belongs to another server than the one that answers",
+            hint="check host and port, and data_directory",
+        )
+    return directory
+
+
+def _linked(directory: Path) -> Iterator[tuple[str, Path]]:
+    """Where links of the data directory lead: tablespaces, and the write-ahead log."""
+    try:
+        places = [directory / "pg_wal", *sorted((directory / "pg_tblspc").iterdir())]
+        for place in places:
+            if place.is_symlink():
+                yield str(place.relative_to(directory)), place.resolve(strict=True)
+    except OSError as error:
+        raise SourceUnreadable(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def _check_one_volume(directory: Path, linked: Mapping[str, Path]) -> None:
+    """Crash recovery needs all files as of one moment, which no two file systems give.
+
+    Raises:
+        SourceError: they lie on several.
+    """
+    inside = (each for each in directory.iterdir() if each.is_dir() and not each.is_symlink())
+    try:
+        home = directory.stat().st_dev
+        elsewhere = [str(path) for path in (*inside, *linked.values()) if path.stat().st_dev != home]
+    except OSError as error:
+        raise SourceUnreadable(f"{error.filename} cannot be read: {error.strerror}") from error
+    if elsewhere:
+        raise SourceError(
+            f"{elsewhere[0]} lies on another file system than {directory}; "
+            "PostgreSQL cannot recover from snapshots that were not made at the same moment",
+            hint="use the strategy physical or dump",
+        )
+
+
+def _is_data(path: Path, directory: Path) -> bool:
+    return path.is_relative_to(directory) and "lost+found" not in path.parts
