@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +11,9 @@ from freezer_cli.base import Column, FreezerCommand, ListCommand
 from freezer_cli.config_file import SAMPLE, ConfigFile, Profile, default_paths
 from freezer_cli.documents import Document
 from freezer_cli.plugin_options import MASK, has_secrets, without_password
-from freezer_cli.settings import Setting, Settings, parse_assignments
-from freezer_sdk.errors import ConfigurationError
+from freezer_cli.settings import DEFAULT_MODE, Setting, Settings, parse_assignments
+from freezer_cli.snapshot_options import AUTO, NONE, declared_options
+from freezer_sdk.errors import ConfigurationError, PluginError
 
 _SETTINGS = (Column("setting", "Setting"), Column("value", "Value"), Column("given_by", "Given by"))
 _FINDINGS = (Column("severity", "Severity"), Column("message", "Message"))
@@ -45,6 +46,7 @@ class ShowConfig(ListCommand):
             rows.append(_row(f"storage-options.{name}", value, "--storage-option"))
         tables = {
             "engine-options": profile.engine_options,
+            "snapshot-options": _hidden(_snapshot_secrets(), profile.snapshot_options),
             "backup": profile.backup,
             "restore": profile.restore,
             "retention": profile.retention,
@@ -52,7 +54,8 @@ class ShowConfig(ListCommand):
         }
         for table, values in tables.items():
             rows += [_row(f"{table}.{name}", value, title) for name, value in values.items()]
-        rows += [_row(f"backup.{name}", value, title) for name, value in profile.mode_options.items()]
+        hidden = _hidden(_mode_secrets(profile), profile.mode_options)
+        rows += [_row(f"backup.{name}", value, title) for name, value in hidden.items()]
         return _SETTINGS, rows
 
 
@@ -77,7 +80,7 @@ class CheckConfig(ListCommand):
             findings += [_finding("error", message) for message in _wrong_group(profile, config)]
             findings += [_finding("error", message) for message in _wrong_retention(profile)]
             findings += [_finding("error", message) for message in _wrong_hooks(profile)]
-            if config.exposed and _holds_secrets(profile, profile.storage_options):
+            if config.exposed and _any_secret(profile):
                 findings.append(
                     _finding("warning", f"profile {profile.name} holds secrets and others can read the file: chmod 600")
                 )
@@ -135,6 +138,32 @@ def _holds_secrets(profile: Profile, options: Mapping[str, Any]) -> bool:
     return any(has_secrets(url, options) for url in profile.storages)
 
 
+def _any_secret(profile: Profile) -> bool:
+    return (
+        _holds_secrets(profile, profile.storage_options)
+        or any(name in _mode_secrets(profile) for name in profile.mode_options)
+        or any(name in _snapshot_secrets() for name in profile.snapshot_options)
+    )
+
+
+def _hidden(secrets: Collection[str], values: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: MASK if name in secrets else value for name, value in values.items()}
+
+
+def _mode_secrets(profile: Profile) -> Collection[str]:
+    from freezer_sdk.plugins import MODE, PluginRegistry
+
+    try:
+        options = PluginRegistry().options(MODE, profile.backup.get("mode", DEFAULT_MODE))
+    except PluginError:  # `freezer config check` says so
+        return ()
+    return {option.name for option in options if option.secret}
+
+
+def _snapshot_secrets() -> Collection[str]:
+    return {option.name for option in declared_options(None) if option.secret}
+
+
 def _wrong_group(profile: Profile, config: ConfigFile) -> list[str]:
     wrong = []
     for name in profile.group:
@@ -170,15 +199,16 @@ def _wrong_retention(profile: Profile) -> list[str]:
 
 def _wrong_options(profile: Profile) -> list[str]:
     """What the plug-ins would refuse."""
-    from freezer_sdk.errors import PluginError
     from freezer_sdk.options import parse_duration, parse_size, validate
-    from freezer_sdk.plugins import ENGINE, MODE, STORAGE, PluginRegistry
+    from freezer_sdk.plugins import ENGINE, MODE, SNAPSHOT, STORAGE, PluginRegistry
 
     chosen: list[tuple[Any, str, Any]] = [
         *((STORAGE, url.partition(":")[0], profile.storage_options) for url in profile.storages),
         (ENGINE, profile.engine or "dedup", profile.engine_options),
         (MODE, profile.backup.get("mode", "fs"), profile.mode_options),
     ]
+    if profile.backup.get("snapshot") not in (None, AUTO, NONE):
+        chosen.append((SNAPSHOT, profile.backup["snapshot"], profile.snapshot_options))
     wrong = []
     sizes: list[tuple[str, Any, Callable[[Any], Any]]] = [
         ("upload-limit", profile.upload_limit, parse_size),

@@ -38,6 +38,8 @@ password-file = "/etc/freezer/password"         # first line; readable by its ow
 # retry-time = "15m"                            # how long a call that fails for a while is repeated
 # [profiles.default.engine-options]             # `freezer plugin show dedup` lists them
 # pack-size = "32M"
+# [profiles.default.snapshot-options]           # `freezer plugin show lvm` lists them
+# size = "20%ORIGIN"
 
 [profiles.default.backup]                       # defaults of `freezer backup create`
 paths = ["/etc", "/home"]
@@ -45,6 +47,7 @@ name = "system"
 tag = ["daily"]
 exclude = ["*.tmp", "/home/*/.cache"]           # any option of the mode may stand here too
 # mode = "fs"
+# snapshot = "auto"                             # read from volume snapshots; `freezer snapshot probe PATH` tries
 # nice = 10
 # ionice = "idle"
 # pre-command = "systemctl stop wiki"           # no shell; a list of arguments works as well
@@ -82,6 +85,7 @@ _PROFILE: Mapping[str, type | tuple[type, ...]] = {
     "download-limit": (str, int),
     "storage-options": dict,
     "engine-options": dict,
+    "snapshot-options": dict,
     "backup": dict,
     "restore": dict,
     "retention": dict,
@@ -94,6 +98,7 @@ _BACKUP: Mapping[str, type | tuple[type, ...]] = {
     "tag": (str, list),
     "exclude": (str, list),
     "mode": str,
+    "snapshot": str,
     "nice": int,
     "ionice": str,
     **HOOK_KEYS,
@@ -119,6 +124,7 @@ class Profile:
         storages: URLs; one, unless it backs up to several at once.
         group: names of profiles whose storages are meant, in place of storages of its own.
         backup: defaults of ``backup create`` that every mode has, by key of the file.
+        snapshot_options: of the snapshot provider that ``backup`` names, in snake_case.
         mode_options: the rest of the ``backup`` table, names in snake_case.
         restore: defaults of ``backup restore``, by key of the file.
         retention: rules of ``backup forget``, by key of the file.
@@ -137,6 +143,7 @@ class Profile:
     download_limit: str | int | None = None
     storage_options: Mapping[str, Any] = field(default_factory=dict)
     engine_options: Mapping[str, Any] = field(default_factory=dict)
+    snapshot_options: Mapping[str, Any] = field(default_factory=dict)
     backup: Mapping[str, Any] = field(default_factory=dict)
     mode_options: Mapping[str, Any] = field(default_factory=dict)
     restore: Mapping[str, Any] = field(default_factory=dict)
@@ -258,6 +265,7 @@ def _profile(name: str, table: Any, wrong: list[str]) -> Profile:
         download_limit=table.get("download-limit"),
         storage_options=snake_keys(table.get("storage-options", {})),
         engine_options=snake_keys(table.get("engine-options", {})),
+        snapshot_options=snake_keys(table.get("snapshot-options", {})),
         backup={key: value for key, value in backup.items() if key in _BACKUP},
         mode_options=snake_keys({key: value for key, value in backup.items() if key not in _BACKUP}),
         **others,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from freezer_cli.backup.columns import BACKUP, TARGET_ROW
@@ -17,6 +18,7 @@ from freezer_cli.operation import PARTIAL, running
 from freezer_cli.plugin_options import PluginFlags
 from freezer_cli.priority import add_priority_options, apply_priority
 from freezer_cli.settings import DEFAULT_MODE
+from freezer_cli.snapshot_options import SnapshotFlags
 from freezer_cli.text import counted, human_count, human_duration, human_size
 
 
@@ -32,10 +34,12 @@ class CreateBackup(GroupCommand, ResultCommand):
         "freezer backup create /home --exclude '*.tmp' --exclude '/home/*/.cache' --tag daily --one-file-system",
         "freezer backup create --command db.sql --name db -- pg_dump mydb",
         "tar -c /opt | freezer backup create --stdin opt.tar --name opt",
+        "freezer backup create /srv/wiki --snapshot auto",
         "freezer backup create /etc --storage local:/srv/backups --storage local:/mnt/usb/backups",
     )
     command_line: Sequence[str] = ()
     _mode: PluginFlags
+    _snapshots: SnapshotFlags
 
     def prepare(self, arguments: Sequence[str]) -> list[str]:
         """Takes what follows ``--`` as the program of ``--command``; else it is paths."""
@@ -65,12 +69,15 @@ class CreateBackup(GroupCommand, ResultCommand):
         name = asked or self.early_setting(lambda: self.settings.profile.backup.get("mode"), DEFAULT_MODE)
         options = [each for each in PluginRegistry().load(MODE, name).options if each.name not in OWN_OPTIONS]
         self._mode = PluginFlags(parser, options, title=f"options of the mode {name}", prefix="mode-")
+        configured = partial(self.early_setting, lambda: self.settings.profile.backup.get("snapshot"), "")
+        self._snapshots = SnapshotFlags(parser, self.arguments, configured)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[Any], Any]:
         """Makes the backup."""
         profile = self.settings.profile
         request = backup_request(profile, parsed_args, self._mode.values(parsed_args), self.command_line)
+        request |= self._snapshots.request(profile, parsed_args)
         request["hooks"] = hooks_of(parsed_args, profile.backup)
         apply_priority(*priority(profile, parsed_args))
         if self.several:

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from freezer_cli.backup.choice import add_choice, choose, choose_among, selector
@@ -16,6 +17,8 @@ from freezer_cli.group_command import GroupCommand
 from freezer_cli.hook_options import add_hook_options, hooks_of
 from freezer_cli.operation import PARTIAL, running
 from freezer_cli.priority import add_priority_options, apply_priority
+from freezer_cli.restore_mode import RestoreMode
+from freezer_cli.settings import DEFAULT_MODE
 from freezer_cli.text import counted, human_count, human_duration, human_size, printable_path
 from freezer_sdk.model import Layout, Overwrite, Status
 
@@ -52,7 +55,10 @@ class RestoreBackup(GroupCommand, ResultCommand):
         "freezer backup restore latest /tmp/out --name etc",
         "freezer backup restore latest /tmp/out --name etc --path ssh --path /etc/hosts",
         "freezer backup restore 3f2a9c1e / --layout full --overwrite if-changed --dry-run",
+        "freezer backup restore latest /tmp/out --name etc --mode fs",
     )
+
+    _mode: RestoreMode
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Adds the backup, the target and how to restore."""
@@ -75,6 +81,8 @@ class RestoreBackup(GroupCommand, ResultCommand):
         parser.add_argument("--json-events", action="store_true", help="print one JSON object a line, for wrappers")
         add_hook_options(parser)
         add_priority_options(parser)
+        configured = partial(self.early_setting, lambda: self.settings.profile.backup.get("mode"), DEFAULT_MODE)
+        self._mode = RestoreMode(parser, self.arguments, configured)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[Any], Any]:
@@ -106,6 +114,7 @@ class RestoreBackup(GroupCommand, ResultCommand):
                 owner=parsed_args.owner,
                 numeric_owner=parsed_args.numeric_owner,
                 sparse=not parsed_args.no_sparse,
+                **self._mode.request(self.settings.profile, parsed_args, backup.mode),
                 hooks=hooks,
                 events=how.listener,
                 cancel=how.cancel,

@@ -71,6 +71,9 @@ def examples(cli: Cli) -> list[str]:
 WITH_PASSWORDS = ("freezer repository key", "freezer repository export-recovery")
 """Examples that need an encrypted repository: ``test_keys.py`` runs them."""
 
+WITH_VOLUMES = ("--snapshot", "freezer snapshot")
+"""Examples that need volumes with snapshots: ``test_snapshots.py`` runs such ones."""
+
 
 @pytest.fixture
 def example_place(filled: Cli, tmp_path: Path) -> Cli:
@@ -123,6 +126,7 @@ def test_examples_run_as_they_are_printed(example_place: Cli, tree: Path, tmp_pa
     late = ("config sample", "backup undelete", "backup delete", "backup create", "backup import")
     ordered = sorted(examples(repo), key=lambda line: [word in line for word in late])
     ordered = [line for line in ordered if not line.startswith(WITH_PASSWORDS)]
+    ordered = [line for line in ordered if not any(words in line for words in WITH_VOLUMES)]
     for number, example in enumerate(line for line in ordered if line.count("3f2a9c1e 77b0d1f2") == 0):
         line = example
         for name, place in places.items():
