@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from killing import killed_at_each_step
 from freezer_sdk.errors import ConfigurationError, SnapshotError
 from freezer_sdk.snapshots.btrfs import BtrfsProvider
 from freezer_sdk.snapshots.label import RUN
+from freezer_sdk.testing import SnapshotSuite
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
@@ -39,6 +41,20 @@ def provider(prefix: str) -> BtrfsProvider:
 def leftovers(prefix: str) -> list[str]:
     folders = [each.name for each in RUN.iterdir()] if RUN.is_dir() else []
     return [name for name in [*names_at_top(), *folders] if name.startswith(f"{prefix}-")]
+
+
+class TestConformance(SnapshotSuite):
+    provider = BtrfsProvider
+
+    @pytest.fixture(autouse=True)
+    def _volume(self, volume: Path) -> None:
+        self._top = volume
+
+    def make_volume(self) -> Path:
+        return make_subvolume(self._top / secrets.token_hex(6))
+
+    def leftovers(self, prefix: str) -> list[str]:
+        return leftovers(prefix)
 
 
 def test_a_view_shows_one_moment(volume: Path, provider: BtrfsProvider, prefix: str) -> None:

@@ -17,6 +17,7 @@ from servers import start
 from freezer_sdk.errors import SnapshotError
 from freezer_sdk.snapshots.label import RUN
 from freezer_sdk.snapshots.zfs import ZfsProvider
+from freezer_sdk.testing import SnapshotSuite
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
@@ -61,6 +62,22 @@ def leftovers(prefix: str) -> list[str]:
     names = zfs("list", "-H", "-t", "filesystem,snapshot", "-o", "name").split()
     folders = [each.name for each in RUN.iterdir()] if RUN.is_dir() else []
     return [name for name in [*names, *folders] if f"{prefix}-" in name]
+
+
+class TestConformance(SnapshotSuite):
+    provider = ZfsProvider
+
+    @pytest.fixture(autouse=True)
+    def _volume(self, volume: Path) -> None:
+        self._top = volume
+
+    def make_volume(self) -> Path:
+        path = self._top / secrets.token_hex(6)
+        path.mkdir()
+        return path
+
+    def leftovers(self, prefix: str) -> list[str]:
+        return leftovers(prefix)
 
 
 def test_a_view_shows_one_moment(volume: Path, dataset: str, provider: ZfsProvider, prefix: str) -> None:
