@@ -42,8 +42,13 @@ def bring_back(restorer: Restorer, target: str, settings: Settings) -> RestoreRe
     check_data_directory(folder, options)
     _check_unused(folder)
     began = time.monotonic()
-    result = _from_tree if facts.get("strategy") == Strategy.SNAPSHOT else _from_stream
-    return replace(result(restorer, folder, facts), duration=time.monotonic() - began)
+    bring = _from_tree if facts.get("strategy") == Strategy.SNAPSHOT else _from_stream
+    result = replace(bring(restorer, folder, facts), duration=time.monotonic() - began)
+    if settings.start_check and not options.dry_run and not any(each.fatal for each in result.problems):
+        from freezer_sdk.modes.postgres.checking import check_restored
+
+        return replace(result, facts={"start_check": check_restored(str(folder), restorer.facts, (), settings)})
+    return result
 
 
 def _check_unused(folder: Path) -> None:

@@ -66,6 +66,12 @@ OPTIONS = (
         name="programs", type="path", help="Folder of PostgreSQL's programs; by default those of the server's version."
     ),
     Option(name="account", default="postgres", help="System user that servers of a restored dump's check run as."),
+    Option(
+        name="start_check",
+        type="bool",
+        default=False,
+        help="After the restore of a data directory: start a private server on it and read all tables.",
+    ),
     Option(name="timeout", type="duration", default=60.0, help="Longest time for one question to the server."),
     Option(
         name="start_timeout",
@@ -86,6 +92,7 @@ class Settings:
     role_passwords: bool
     data_directory: str | None
     account: str
+    start_check: bool
     start_timeout: float
 
 
@@ -114,5 +121,6 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
         role_passwords=values["role_passwords"],
         data_directory=values["data_directory"],
         account=values["account"],
+        start_check=values["start_check"],
         start_timeout=values["start_timeout"],
     )

@@ -1,0 +1,1 @@
+"""Mode ``mongo``: MongoDB servers, as data directories or as dumps."""
