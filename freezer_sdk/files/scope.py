@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -51,7 +51,8 @@ class Scope:
     ) -> None:
         self._roots = tuple(roots)
         self._filter = Filter(options.include, options.exclude)
-        self._wanted = [self._resolve(path, contains) for path in options.paths]
+        self._wanted = frozenset(_bare(self._resolve(path, contains)) for path in options.paths)
+        self._leading = frozenset(above for path in self._wanted for above in _upwards(path))
         self.layout = options.layout
         if self.layout is Layout.AUTO:
             self.layout = Layout.CONTENT if len(self._roots) + unread == 1 else Layout.FULL
@@ -87,11 +88,10 @@ class Scope:
         """Where an entry lies, as seen from the chosen paths."""
         if not self._wanted:
             return Relation.INSIDE
-        inside = recorded.rstrip(b"/") + b"/"
-        if any(inside.startswith(wanted.rstrip(b"/") + b"/") for wanted in self._wanted):
+        path = _bare(recorded)
+        if path in self._wanted or any(above in self._wanted for above in _upwards(path)):
             return Relation.INSIDE
-        leads = any((wanted.rstrip(b"/") + b"/").startswith(inside) for wanted in self._wanted)
-        return Relation.LEADS if leads else Relation.OUTSIDE
+        return Relation.LEADS if path in self._leading else Relation.OUTSIDE
 
     def enters(self, recorded: bytes, *, root: bytes) -> bool:
         """Whether a directory, or something below it, may be chosen."""
@@ -102,6 +102,18 @@ class Scope:
         if self.relation(recorded) is not Relation.INSIDE:
             return False
         return self._filter.chooses(recorded, is_directory=is_directory, root=root)
+
+
+def _bare(path: bytes) -> bytes:
+    """Without a slash at the end; the root directory is empty."""
+    return path.rstrip(b"/")
+
+
+def _upwards(path: bytes) -> Iterator[bytes]:
+    """The directories above a path, up to the root directory."""
+    while path:
+        path = path.rpartition(b"/")[0]
+        yield path
 
 
 def candidates(path: bytes, roots: Sequence[Root]) -> list[bytes]:

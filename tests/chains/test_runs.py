@@ -65,6 +65,16 @@ def test_every_run_can_be_restored(
         check(freezer, made, tmp_path / "out")
 
 
+def test_chosen_paths_come_back_under_their_full_names(tree: Path, tmp_path: Path) -> None:
+    with opened(MemoryStorage()) as freezer:
+        backup = freezer.backup(tree, name="etc")
+        result = freezer.restore(backup.id, tmp_path / "out", layout="full", paths=["sub/second", "first"])
+    assert not result.problems
+    inside = Path(f"{tmp_path}/out{tree}")
+    assert (inside / "first").read_bytes() == (tree / "first").read_bytes()
+    assert (inside / "sub" / "second").read_bytes() == (tree / "sub" / "second").read_bytes()
+
+
 def test_level_options_without_a_strategy_mean_increments(tree: Path) -> None:
     with Freezer(MemoryStorage(), create=True, engine="tar", encryption=False, engine_options={"max_level": 6}) as one:
         assert [one.backup(tree, name="t").level for _ in range(2)] == [0, 1]

@@ -113,13 +113,22 @@ class Selection:
     def _lead_to(self, target: bytes) -> Iterator[Selected]:
         """The directories above a path that were not given yet."""
         self._leave(target)
-        stack = self._stack
+        stack, above = self._stack, b""
         for level in stack:
             if level.pending is not None:
+                for path in _between(above, level.path):  # above the root there are no entries
+                    yield Selected(path, None, None)
                 yield level.pending
                 level.pending = None
-        start = len(stack[-1].path) + 1 if stack and stack[-1].path else 0
-        while (end := target.find(b"/", start)) >= 0:
-            stack.append(_Level(target[:end], None))
-            yield Selected(target[:end], None, None)
-            start = end + 1
+            above = level.path
+        for path in _between(above, target):
+            stack.append(_Level(path, None))
+            yield Selected(path, None, None)
+
+
+def _between(above: bytes, below: bytes) -> Iterator[bytes]:
+    """The directories between two paths, of which one leads to the other."""
+    start = len(above) + 1 if above else 0
+    while (end := below.find(b"/", start)) >= 0:
+        yield below[:end]
+        start = end + 1
