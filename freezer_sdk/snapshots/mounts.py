@@ -84,19 +84,23 @@ def clear_folder(label: Label, *, run: Path = RUN) -> None:
     remove_folder(label, run=run)
 
 
-def mount(source: str, point: Path, *, kind: str, options: Sequence[str] = ()) -> None:
+def mount(source: str | Path, point: Path, *, kind: str, options: Sequence[str] = (), existing: bool = False) -> None:
     """Mounts a file system on a folder that is made for it, where programs and devices of it are not obeyed.
+
+    Args:
+        existing: the folder is there already, and stays.
 
     Raises:
         SnapshotError: it cannot be mounted; the folder is gone again.
     """
     chosen = ",".join(("nosuid", "nodev", "noexec", *options))
     try:
-        point.mkdir(mode=0o700)
+        if not existing:
+            point.mkdir(mode=0o700)
         try:
             run_command(["mount", "-t", kind, "-o", chosen, "--", source, point], timeout=_TIMEOUT, package="mount")
         except BaseException:
-            if not os.path.ismount(point):
+            if not existing and not os.path.ismount(point):
                 point.rmdir()
             raise
     except OSError as error:
