@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -305,6 +305,23 @@ class RestoreTarget(EntryWriter):
         except RestoreError:
             return False
         return look(folder, name) is not None
+
+    def take_back(self, made: Iterable[tuple[bytes, bool]]) -> None:
+        """Removes what this restore made, as if it had not begun; by the thread that made it.
+
+        Args:
+            made: paths, and whether each is a directory; what a directory holds comes before it. The target itself
+                stays, and so does a directory in which somebody else has put something.
+        """
+        worker = self._workspace.worker()
+        for path, is_directory in made:
+            if path:
+                with suppress(RestoreError, OSError):
+                    folder, name = worker.locate(path)
+                    (os.rmdir if is_directory else os.unlink)(name, dir_fd=folder.fd)
+                self._fresh.discard(path)
+                self._pending.pop(path, None)
+        worker.folders.close()
 
     # -- the end -------------------------------------------------------------------------------------------
 

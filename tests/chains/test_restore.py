@@ -9,14 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from chains.shelf import T0, LayeredCodec, Part, Shelf, directory, file, symlink
+from chains.shelf import T0, LayeredCodec, Part, Shelf, SmallCodec, directory, file, symlink
 
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.chains.content import Piece
-from freezer_sdk.engines.chains.findings import Findings
-from freezer_sdk.engines.chains.listing import Listing
-from freezer_sdk.engines.chains.reading import Opened
-from freezer_sdk.engines.chains.restore import Restore
 from freezer_sdk.errors import BackupNotFound, Cancelled, IntegrityError, RestoreConflict, RestoreError, WrongPassword
 from freezer_sdk.model import Entry, EntryType, Event, Layout, Overwrite, RestoreOptions, Status
 from freezer_sdk.streams.cancel import CancelToken
@@ -436,7 +432,7 @@ def test_what_is_forgotten_or_mended_meanwhile_is_seen(shelf: Shelf) -> None:
     assert len(list(repository.entries(first))) == len(TREE)
 
 
-def test_memory_for_a_file_that_waits_for_its_content(tmp_path: Path) -> None:
+def test_memory_for_a_file_that_waits_for_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept of each is little: a tree of millions must not fill the memory."""
     files = 20_000
     stopped = Cancelled("enough seen")
@@ -455,13 +451,12 @@ def test_memory_for_a_file_that_waits_for_its_content(tmp_path: Path) -> None:
     content = Many()
     shelf = Shelf()
     shelf.add(0, [directory(b".")])
-    (listed,) = Listing(shelf.store()).read()
-    opened = Opened(backup=listed.backup, root=b"/", content=content, levels=(), findings=Findings())
+    monkeypatch.setattr(SmallCodec, "content", lambda codec, levels, problem: content)
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
         with pytest.raises(Cancelled):
-            Restore(opened, RestoreOptions(), Context()).run(str(tmp_path / "out"))
+            shelf.restore(tmp_path / "out")
     finally:
         tracemalloc.stop()
     assert content.kept / files < 320

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from freezer_sdk.engines.base import Context
-from freezer_sdk.engines.chains.content import Content
+from freezer_sdk.engines.chains.content import Content, Taker
 from freezer_sdk.engines.chains.layout import LevelId
 from freezer_sdk.model import JSON, BackupStats, Buffer, RestoreOptions
 from freezer_sdk.modes.base import ProblemHandler, Protected
@@ -149,6 +149,14 @@ class Codec(ABC):
         Raises:
             UnsupportedFormat, WrongPassword, IntegrityError: nothing can be read; also while it is read.
         """
+
+    def content_taken(self, levels: Sequence[LevelStream], *, problem: ProblemHandler, taker: Taker) -> Content:
+        """As :meth:`content`; gives a taker what it can while it reads. What it gave stays in the content.
+
+        Raises:
+            UnsupportedFormat, WrongPassword, IntegrityError, and what the taker raises.
+        """
+        return self.content(levels, problem=problem)
 
     @abstractmethod
     def passwords(self, text: str) -> Sequence[OpenSslPassword]:

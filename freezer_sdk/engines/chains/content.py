@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Protocol
 
 from freezer_sdk.engines.base import Piece
 from freezer_sdk.engines.chains.layout import LevelId
 from freezer_sdk.model import Entry
 
-__all__ = ["ROOT", "Content", "Piece", "holds_content", "stored_as"]
+__all__ = ["ROOT", "Content", "Piece", "Taker", "holds_content", "stored_as"]
 
 ROOT = b"."
 """Path of the directory that was backed up; everything below it is ``a/b``, without ``./``."""
@@ -74,4 +74,30 @@ class Content(Protocol):
 
         Raises:
             WrongPassword, StorageError.
+        """
+
+
+class Taker(Protocol):
+    """Takes files while a stream is read for the first time, so that it need not be read again for their contents."""
+
+    def directories(self, entries: Iterable[Entry]) -> bool:
+        """Called before the first file; whether files are wanted.
+
+        Args:
+            entries: all directories that are known to be in the final tree, in its order.
+        """
+
+    def file(self, entry: Entry, pieces: Iterator[Piece]) -> None:
+        """Called for a regular file that has content, below one of the directories; each path once.
+
+        Args:
+            entry: as it is in the final tree, but for its ``link_group``: other names of it may be to come.
+            pieces: all of its content, in order; need not be asked for. Raises what reading the stream raises.
+        """
+
+    def take_back(self, entries: Iterable[Entry]) -> None:
+        """Forgets everything that it was given: the tree is not what it seemed to be. Nothing more will come.
+
+        Args:
+            entries: the directories, and all files that were given, what a directory holds before the directory.
         """

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from freezer_sdk.engines.chains.coding import StoredLevel
-from freezer_sdk.engines.chains.content import ROOT, Content, holds_content
+from freezer_sdk.engines.chains.content import ROOT, Content, Taker, holds_content
 from freezer_sdk.engines.chains.findings import Findings
 from freezer_sdk.engines.chains.items import sound
 from freezer_sdk.engines.chains.layout import LevelId
@@ -132,6 +132,49 @@ class _Noting:
         return data
 
 
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """A backup whose password is known to be right, and whose levels are still to be read."""
+
+    store: Store
+    listed: Listed
+    levels: Sequence[WatchedLevel]
+    findings: Findings
+
+    @property
+    def root(self) -> bytes | None:
+        """The recorded absolute path of the content's ``.``; ``None``: only the content tells."""
+        if self.listed.record is None or self.listed.backup.stats.directories:
+            return _path(self.listed)
+        return None
+
+    def read(self, taker: Taker | None = None) -> Opened:
+        """Reads what the levels hold.
+
+        Args:
+            taker: of files that can be given meanwhile.
+
+        Raises:
+            IntegrityError, UnsupportedFormat: nothing at all can be read.
+            StorageError, and what the taker raises.
+        """
+        codec, levels, tell = self.store.codec, self.levels, self.findings.add
+        if taker is None:
+            content = codec.content(levels, problem=tell)
+        else:
+            content = codec.content_taken(levels, problem=tell, taker=taker)
+        _read_to_the_end(levels, self.findings)
+        return Opened(
+            backup=self.listed.backup,
+            root=self.root or _root(self.listed, content),
+            content=content,
+            levels=levels,
+            findings=self.findings,
+            doubtful=frozenset(level.id.time for level in levels if not level.ended and not level.id.sealed),
+            layered=codec.layered,
+        )
+
+
 def open_backup(
     store: Store,
     listed: Listed,
@@ -150,7 +193,7 @@ def open_backup(
         IntegrityError, UnsupportedFormat: nothing at all can be read.
         StorageError.
     """
-    return put_together(store, listed, *open_levels(store, listed, tick=tick, told=told))
+    return open_levels(store, listed, tick=tick, told=told).read()
 
 
 def open_levels(
@@ -159,7 +202,7 @@ def open_levels(
     *,
     tick: Callable[[], None] = lambda: None,
     told: ProblemHandler = lambda problem: None,
-) -> tuple[Sequence[WatchedLevel], Findings]:
+) -> Opening:
     """The first half of :func:`open_backup`: the streams, the password tried on each, and what is missing.
 
     Raises:
@@ -170,27 +213,7 @@ def open_levels(
         findings.add(fault)
     levels = [WatchedLevel(store.coding.stream(level), tick) for level in listed.levels]
     _try_password(levels)
-    return levels, findings
-
-
-def put_together(store: Store, listed: Listed, levels: Sequence[WatchedLevel], findings: Findings) -> Opened:
-    """The second half of :func:`open_backup`: reads what the levels hold.
-
-    Raises:
-        IntegrityError, UnsupportedFormat: nothing at all can be read.
-        StorageError.
-    """
-    content = store.codec.content(levels, problem=findings.add)
-    _read_to_the_end(levels, findings)
-    return Opened(
-        backup=listed.backup,
-        root=_root(listed, content),
-        content=content,
-        levels=levels,
-        findings=findings,
-        doubtful=frozenset(level.id.time for level in levels if not level.ended and not level.id.sealed),
-        layered=store.codec.layered,
-    )
+    return Opening(store=store, listed=listed, levels=levels, findings=findings)
 
 
 def _read_to_the_end(levels: Sequence[WatchedLevel], findings: Findings) -> None:
@@ -221,12 +244,14 @@ def _try_password(levels: Sequence[WatchedLevel]) -> None:
 
 def _root(listed: Listed, content: Content) -> bytes:
     """The recorded path of the content's root; a single file lies in its directory."""
-    path = os.fsencode(listed.backup.paths[0] if listed.backup.paths else "/")
-    if listed.record is None or listed.backup.stats.directories:
-        return path
+    path = _path(listed)
     for entry in sound(content.entries(), lambda entry, error: None):
         alone = entry.path != ROOT and entry.type is not EntryType.DIRECTORY
         if alone and entry.path == path.rpartition(b"/")[2]:
             return path.rpartition(b"/")[0] or b"/"
         break
     return path
+
+
+def _path(listed: Listed) -> bytes:
+    return os.fsencode(listed.backup.paths[0] if listed.backup.paths else "/")

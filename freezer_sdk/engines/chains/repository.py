@@ -22,7 +22,7 @@ from freezer_sdk.engines.chains.findings import unread
 from freezer_sdk.engines.chains.items import sound
 from freezer_sdk.engines.chains.layout import LevelId
 from freezer_sdk.engines.chains.listing import Listing
-from freezer_sdk.engines.chains.reading import Opened, open_backup, open_levels, put_together
+from freezer_sdk.engines.chains.reading import Opened, open_backup, open_levels
 from freezer_sdk.engines.chains.restore import Restore
 from freezer_sdk.engines.chains.retention import ChainRetention
 from freezer_sdk.engines.chains.select import recorded_path
@@ -201,10 +201,11 @@ class ChainRepository:
 
         started = time.monotonic()
         store, listed = self._store, self._listing.find(backup)
-        levels, findings = open_levels(store, listed, tick=context.cancel.check, told=told)
-        done = store.codec.restore(levels, target, options, context, problem=findings.add)
+        opening = open_levels(store, listed, tick=context.cancel.check, told=told)
+        findings = opening.findings
+        done = store.codec.restore(opening.levels, target, options, context, problem=findings.add)
         if done is None:
-            return Restore(put_together(store, listed, levels, findings), options, context).run(target)
+            return Restore(opening, options, context).run(target)
         for problem in listed.backup.problems:
             if problem.fatal:
                 findings.add(unread(problem, problem.path))

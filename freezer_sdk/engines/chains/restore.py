@@ -1,59 +1,57 @@
-"""Restore: the tree of all levels first, then each stream once, writing files whole."""
+"""Restore: the tree of all levels first, then each stream once more for contents that did not come meanwhile."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any, Final, NamedTuple
 
 from freezer_sdk.engines.base import Context
-from freezer_sdk.engines.chains.content import Piece
+from freezer_sdk.engines.chains.arriving import Arriving, Packed
+from freezer_sdk.engines.chains.content import Content, Piece
 from freezer_sdk.engines.chains.findings import unread
 from freezer_sdk.engines.chains.items import Items, sound
-from freezer_sdk.engines.chains.reading import DOUBT, Opened
+from freezer_sdk.engines.chains.reading import DOUBT, Opening
 from freezer_sdk.engines.chains.record import CUT
 from freezer_sdk.engines.chains.select import Selected, Selection, names_by_directory, recorded_path
-from freezer_sdk.engines.chains.writers import Writers, writers_of
+from freezer_sdk.engines.chains.writers import writers_of
 from freezer_sdk.errors import IntegrityError, RestoreError
 from freezer_sdk.files.scope import Root, Scope, candidates, join
 from freezer_sdk.files.target import Decision, Item, RestoreTarget, TargetUnusable
 from freezer_sdk.model import Entry, EntryType, Event, Problem, RestoreOptions, RestoreResult
-from freezer_sdk.modes.base import STAT, Attributes, Extras
 
 _EVENT_EVERY: Final = 0.1  # seconds
 _TICK_AFTER: Final = 64  # entries or pieces
-_SMALL: Final = 1 << 20  # bytes of a file that is held to be written in one go
-
-
-class _Planned(NamedTuple):
-    """A file that waits for its content: its packed attributes, since there may be very many."""
-
-    stat: bytes
-    extras: Extras
+_REGULAR: Final = 0o10
+_COUNTED: Final = ("files", "directories", "others", "bytes", "skipped")
+_Group = tuple[bytes, EntryType]
+"""What the names of one file have in common; of each type, lest hostile streams mix them."""
 
 
 class _Name(NamedTuple):
     """Another name of a file, made when the first one is whole."""
 
     path: bytes
-    first: bytes
-    planned: _Planned
+    group: _Group
+    packed: Packed
 
 
 class Restore:
-    """One restore of one backup."""
+    """One restore of one backup; also a :class:`~freezer_sdk.engines.chains.content.Taker`."""
 
-    def __init__(self, opened: Opened, options: RestoreOptions, context: Context) -> None:
-        self._backup, self._root, self._content = opened.backup, opened.root, opened.content
-        self._options, self._context, self._findings = options, context, opened.findings
+    def __init__(self, opening: Opening, options: RestoreOptions, context: Context) -> None:
+        self._opening, self._backup = opening, opening.listed.backup
+        self._options, self._context, self._findings = options, context, opening.findings
         self._items = Items(numeric=options.numeric_owner)
-        self._planned: dict[bytes, bytes | _Planned] = {}  # by path in the content; mostly only the packed attributes
-        self._links: dict[tuple[bytes, EntryType], bytes] = {}
+        self._links: dict[_Group, bytes] = {}  # the name that has the content
         self._names: list[_Name] = []
         self._failed: set[bytes] = set()
-        self._doubts, self._doubtful = opened.doubts, set[bytes]()
-        self._counts = {"files": 0, "directories": 0, "others": 0, "bytes": 0, "skipped": 0}
+        self._doubtful = set[bytes]()
+        self._taken: set[int] = set()  # what tells contents apart, of those that came while the levels were read
+        self._taking = False
+        self._counts: dict[str, Any] = dict.fromkeys(_COUNTED, 0)
         self._next_event, self._ticks = 0.0, 0
 
     def run(self, path: str) -> RestoreResult:
@@ -64,55 +62,120 @@ class Restore:
             IntegrityError: nothing can be read at all.
         """
         started = time.monotonic()
-        self._selection, origin = self._select()
-        backup = self._backup
-        with RestoreTarget(
-            path,
-            self._options,
-            problem=self._findings.add,
-            users={},
-            groups={},
-            keep=backup.excludes,
-            origin=origin,
-            roots=[self._root],
-        ) as target:
-            self._target = target
-            for selected in self._selection.of(sound(self._content.entries(), self._refuse)):
+        with ExitStack() as self._open:
+            self._path = path
+            opened = self._opening.read(self if self._takes() else None)
+            self._doubts = opened.doubts
+            if not self._taking:
+                self._begin(opened.root, opened.content)
+            for selected in self._selection().of(sound(opened.content.entries(), self._refuse)):
                 self._tick(selected.path)
                 self._entry(selected)
             if not self._options.dry_run:
-                with writers_of(target) as writers:
-                    self._write(writers)
+                self._write(opened.content)
                 self._link()
             self._tell_unread()
-            target.finish()
+            self._target.finish()
             return RestoreResult(
-                backup=backup.id,
+                backup=self._backup.id,
                 target=path,
                 **self._counts,
-                deleted=target.deleted,
+                deleted=self._target.deleted,
                 duration=round(time.monotonic() - started, 3),
                 problems=self._findings.problems,
-                plan=tuple(target.plan),
+                plan=tuple(self._target.plan),
             )
+
+    def _begin(self, root: bytes, content: Content | None) -> None:
+        """Opens the target.
+
+        Args:
+            content: what the levels hold, where it is known already.
+        """
+        self._root = root
+        self._scope = self._chosen(content)
+        self._names_to_keep = None if content is None else self._recorded_names(content)
+        self._place = self._selection().place
+        self._target = self._open.enter_context(
+            RestoreTarget(
+                self._path,
+                self._options,
+                problem=self._findings.add,
+                users={},
+                groups={},
+                keep=self._backup.excludes,
+                origin=self._scope.origin,
+                roots=[root],
+            )
+        )
+        writers = self._open.enter_context(writers_of(self._target))
+        self._arriving = Arriving(self._target, writers, place=self._place, written=self._written, failed=self._fail)
+
+    # -- files that come while the levels are read -----------------------------------------------------------
+
+    def _takes(self) -> bool:
+        """Whether everything is chosen, and nothing has to be known of the content before."""
+        options = self._options
+        chosen = options.paths or options.include or options.exclude
+        return not (chosen or options.delete or options.dry_run) and self._opening.root is not None
+
+    def directories(self, entries: Iterable[Entry]) -> bool:
+        """See :meth:`Taker.directories`; files are taken where nothing that is there can matter."""
+        root = self._opening.root
+        assert root is not None
+        self._begin(root, None)
+        self._taking = self._target.made(b"")
+        if self._taking:
+            for selected in self._selection().of(sound(entries, self._refuse)):
+                self._tick(selected.path)
+                self._entry(selected, meanwhile=True)
+        return self._taking
+
+    def file(self, entry: Entry, pieces: Iterator[Piece]) -> None:
+        """See :meth:`Taker.file`; what is not taken has its turn when everything is known."""
+        path = entry.path
+        if not self._target.made(self._place(path).rpartition(b"/")[0]) or entry.extents == ():
+            return
+        try:
+            item = self._items.item(entry)
+        except IntegrityError:
+            return
+        self._arriving.expect(path, item)
+        try:
+            self._arriving.write(self._ticked(pieces))
+        finally:
+            if path in self._arriving:
+                self._arriving.forget(path)
+            else:
+                self._taken.add(entry.inode)
+
+    def take_back(self, entries: Iterable[Entry]) -> None:
+        """See :meth:`Taker.take_back`."""
+        self._target.take_back((self._place(entry.path), entry.type is EntryType.DIRECTORY) for entry in entries)
+        self._taking = False
+        self._taken.clear()
+        self._failed.clear()
+        self._counts = dict.fromkeys(_COUNTED, 0)
 
     # -- what is chosen ------------------------------------------------------------------------------------
 
-    def _select(self) -> tuple[Selection, bytes]:
-        """What to restore, and the recorded path of the target itself; looks at all entries first where it has to."""
+    def _chosen(self, content: Content | None) -> Scope:
+        """What to restore; looks at all entries first where it has to."""
         roots = [Root(self._root, is_directory=True)]
         wanted = {candidate for path in self._options.paths for candidate in candidates(path, roots)}
         there = {self._root}
-        if wanted:
-            paths = (recorded_path(self._root, entry.path) for entry in self._sound_quietly())
+        if wanted and content is not None:
+            paths = (recorded_path(self._root, entry.path) for entry in _sound_quietly(content))
             there.update(wanted.intersection(paths))
-        self._scope = scope = Scope(roots, self._options, contains=there.__contains__)
-        return Selection(scope, self._root, names=self._names_to_keep()), scope.origin
+        return Scope(roots, self._options, contains=there.__contains__)
 
-    def _names_to_keep(self) -> Mapping[bytes, frozenset[bytes]] | None:
+    def _selection(self) -> Selection:
+        return Selection(self._scope, self._root, names=self._names_to_keep)
+
+    def _recorded_names(self, content: Content) -> Mapping[bytes, frozenset[bytes]] | None:
         if not self._options.delete:
             return None
-        names = names_by_directory(self._sound_quietly(), self._unread())
+        names = names_by_directory(_sound_quietly(content), self._unread())
         if self._findings.fatal or any(problem.kind == CUT for problem in self._backup.problems):
             message = "nothing is deleted from the target: the backup cannot be read whole, so what it had is not known"
             self._findings.add(Problem(path="", kind="delete", message=message, fatal=False))
@@ -129,13 +192,17 @@ class Restore:
             if path.startswith(above):
                 yield path[len(above) :]
 
-    def _sound_quietly(self) -> Iterator[Entry]:
-        return sound(self._content.entries(), lambda entry, error: None)
-
     # -- entries -------------------------------------------------------------------------------------------
 
-    def _entry(self, selected: Selected) -> None:
+    def _entry(self, selected: Selected, *, meanwhile: bool = False) -> None:
+        """Brings back an entry, or notes what is still to be done.
+
+        Args:
+            meanwhile: the levels are still being read.
+        """
         path, entry, names = selected
+        if self._taking and not meanwhile and self._came(path, entry):
+            return
         if entry is None:
             self._target.implied_directory(path)
             return
@@ -151,18 +218,33 @@ class Restore:
         except (RestoreError, IntegrityError, OSError) as error:
             self._fail(path, error)
 
+    def _came(self, path: bytes, entry: Entry | None) -> bool:
+        """Whether an entry is there since the levels were read."""
+        if entry is None or entry.type is EntryType.DIRECTORY:
+            return self._target.made(path)
+        if entry.type is not EntryType.FILE or entry.inode not in self._taken:
+            return False
+        if entry.link_group is not None:
+            if path not in self._failed and not self._target.exists(path):
+                return False  # another name of it
+            self._links[entry.link_group, entry.type] = path
+        if path not in self._failed and self._doubts(entry):
+            self._doubtful.add(path)
+            self._tell_doubt(path, path)
+        return True
+
     def _leaf(self, path: bytes, entry: Entry, item: Item) -> None:
         group = None if entry.link_group is None else (entry.link_group, entry.type)
-        first = None if group is None else self._links.get(group)
         decision = self._target.decide(path, item)
         if decision is Decision.SKIP:
             self._counts["skipped"] += 1
             return
-        if first is not None:
-            self._names.append(_Name(path, first, _Planned(STAT.pack(*item.attributes), item.extras)))
+        if group is not None and (group in self._links or entry.inode in self._taken):
+            self._names.append(_Name(path, group, Packed.of(item)))
             if self._options.dry_run:
                 self._counts["files" if entry.type is EntryType.FILE else "others"] += 1
-        elif entry.type is not EntryType.FILE:
+            return
+        if entry.type is not EntryType.FILE:
             self._target.special(path, item)
             self._counts["others"] += 1
         elif decision is Decision.METADATA:
@@ -170,7 +252,7 @@ class Restore:
             self._counts["skipped"] += 1
         else:
             self._file(path, entry, item)
-        if group is not None and first is None:
+        if group is not None:
             self._links[group] = path
 
     def _file(self, path: bytes, entry: Entry, item: Item) -> None:
@@ -188,8 +270,7 @@ class Restore:
                 writer.commit()
             self._done(entry.size)
         else:
-            packed = STAT.pack(*item.attributes)
-            self._planned[entry.path] = _Planned(packed, item.extras) if item.extras else packed
+            self._arriving.expect(entry.path, item)
 
     def _done(self, size: int) -> None:
         self._counts["files"] += 1
@@ -197,87 +278,32 @@ class Restore:
 
     # -- content -------------------------------------------------------------------------------------------
 
-    def _write(self, writers: Writers) -> None:
-        if self._planned:
+    def _write(self, content: Content) -> None:
+        if self._arriving:
             try:
-                for piece in self._joined(self._content.pieces(self._planned.__contains__)):
-                    self._tick(piece.path)
-                    self._piece(piece, writers)
+                self._arriving.write(self._ticked(content.pieces(self._arriving.__contains__)))
             except IntegrityError as error:
                 self._findings.add(Problem(path="", kind="damaged", message=str(error)))
-        for path in self._planned:
-            place = self._selection.place(path)
-            writers.abort(place)
-            self._fail(place, IntegrityError("its content is in a part of the backup that cannot be read"))
-        self._planned.clear()
+        self._arriving.give_up()
 
-    def _joined(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
-        """Puts together what follows each other of a small file: written in one go it takes half the time."""
-        path, held, size = b"", list[bytes](), 0
+    def _ticked(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
         for piece in pieces:
-            if held:
-                if piece.path == path and piece.offset == size and size + len(piece.data) <= _SMALL:
-                    held.append(bytes(piece.data))
-                    size += len(piece.data)
-                    if piece.last:
-                        yield Piece(path, 0, b"".join(held), last=True)
-                        held.clear()
-                    continue
-                yield Piece(path, 0, b"".join(held), last=False)
-                held.clear()
-            if not piece.last and not piece.offset and self._is_small(piece.path):
-                path, size = piece.path, len(piece.data)
-                held.append(bytes(piece.data))
-            else:
-                yield piece
-        if held:
-            yield Piece(path, 0, b"".join(held), last=False)
+            self._tick(piece.path)
+            yield piece
 
-    def _is_small(self, path: bytes) -> bool:
-        planned = self._planned.get(path)
-        return planned is not None and _item(planned).attributes.size <= _SMALL
-
-    def _piece(self, piece: Piece, writers: Writers) -> None:
-        planned = self._planned.get(piece.path)
-        if planned is None:
-            return
-        path = self._selection.place(piece.path)
-        try:
-            item = _item(planned)
-            size, end = item.attributes.size, piece.offset + len(piece.data)
-            if piece.offset < 0 or end > size:
-                raise IntegrityError("the backup holds more content for it than its size")
-            if piece.last and len(piece.data) == size and path not in writers:
-                self._whole(path, item, piece)
-            else:
-                writers.get(path, item).write_at(piece.offset, piece.data)
-                if not piece.last:
-                    return
-                writers.commit(path)
-            self._done(size)
-            self._tell_doubt(path, path)
-        except TargetUnusable:
-            raise
-        except (RestoreError, IntegrityError, OSError) as error:
-            writers.abort(path)
-            self._fail(path, error)
-        del self._planned[piece.path]
-
-    def _whole(self, path: bytes, item: Item, piece: Piece) -> None:
-        directory, _, name = path.rpartition(b"/")
-        if item.extras or not self._target.made(directory):
-            self._target.write_file(path, item, piece.data)
-        else:
-            self._target.write_new(directory, name, item.attributes, piece.data)
+    def _written(self, path: bytes, size: int) -> None:
+        self._done(size)
+        self._tell_doubt(path, path)
 
     def _link(self) -> None:
         """Other names of files, now that the first ones are there."""
-        for path, first, planned in self._names:
+        for path, group, packed in self._names:
             self._tick(path)
-            item = _item(planned)
+            item = packed.item
             try:
-                if first in self._failed:
-                    raise IntegrityError(f"{os.fsdecode(first)!r}, another name of it, is not whole")
+                first = self._links.get(group)
+                if first is None or first in self._failed:
+                    raise IntegrityError(f"{os.fsdecode(first or path)!r}, another name of it, is not whole")
                 self._target.hardlink(path, first, item)
                 self._counts["files" if item.attributes.mode >> 12 == _REGULAR else "others"] += 1
                 self._tell_doubt(path, first)
@@ -333,10 +359,5 @@ class Restore:
             )
 
 
-_REGULAR: Final = 0o10
-
-
-def _item(planned: bytes | _Planned) -> Item:
-    if isinstance(planned, bytes):
-        return Item(Attributes(*STAT.unpack(planned)), ())
-    return Item(Attributes(*STAT.unpack(planned.stat)), planned.extras)
+def _sound_quietly(content: Content) -> Iterator[Entry]:
+    return sound(content.entries(), lambda entry, error: None)

@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.chains.codec import Codec, LevelStream, OpenSslPassword, Restored, Written
-from freezer_sdk.engines.chains.content import Content
+from freezer_sdk.engines.chains.content import Content, Taker
 from freezer_sdk.engines.tar.reading import read_levels
 from freezer_sdk.engines.tar.reading.gnu import GnuExtraction
 from freezer_sdk.engines.tar.snapshot import Snapshot
@@ -70,6 +70,13 @@ class TarCodec(Codec):
     def content(self, levels: Sequence[LevelStream], *, problem: ProblemHandler) -> Content:
         """See :meth:`Codec.content <freezer_sdk.engines.chains.codec.Codec.content>`."""
         return read_levels(levels, problem=problem)
+
+    def content_taken(self, levels: Sequence[LevelStream], *, problem: ProblemHandler, taker: Taker) -> Content:
+        """See :meth:`Codec.content_taken <freezer_sdk.engines.chains.codec.Codec.content_taken>`: of a level 0 alone.
+
+        In it all directories come before all files; what higher levels have changes what lies below them.
+        """
+        return read_levels(levels, problem=problem, taker=taker)
 
     def passwords(self, text: str) -> Sequence[OpenSslPassword]:
         """The first line without its end; ``openssl`` took MD5 before version 1.1.0 and SHA-256 since."""

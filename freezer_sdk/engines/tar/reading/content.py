@@ -6,25 +6,16 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 
 from freezer_sdk.engines.chains.codec import LevelStream
-from freezer_sdk.engines.chains.content import Content, Piece, stored_as
+from freezer_sdk.engines.chains.content import Content, Piece, Taker
+from freezer_sdk.engines.tar.reading.early import Early
+from freezer_sdk.engines.tar.reading.entries import entry_of, pieces_of
 from freezer_sdk.engines.tar.reading.members import MemberStream
 from freezer_sdk.engines.tar.reading.merge import Merge
-from freezer_sdk.engines.tar.reading.tree import Directory, Facts, File, Special
+from freezer_sdk.engines.tar.reading.tree import Directory, File
 from freezer_sdk.errors import IntegrityError
-from freezer_sdk.files.extras import extents
 from freezer_sdk.files.posix import Owners
-from freezer_sdk.model import Entry, EntryType, Problem
-from freezer_sdk.modes.base import Extra, ProblemHandler
-
-_TYPES = {
-    stat.S_IFREG: EntryType.FILE,
-    stat.S_IFDIR: EntryType.DIRECTORY,
-    stat.S_IFLNK: EntryType.SYMLINK,
-    stat.S_IFIFO: EntryType.FIFO,
-    stat.S_IFCHR: EntryType.CHARACTER_DEVICE,
-    stat.S_IFBLK: EntryType.BLOCK_DEVICE,
-}
-_NOTHING = Special()
+from freezer_sdk.model import Entry, Problem
+from freezer_sdk.modes.base import ProblemHandler
 
 
 class TarContent(Content):
@@ -40,9 +31,10 @@ class TarContent(Content):
     def entries(self) -> Iterator[Entry]:
         """The final tree, as the contract says. Directories of which nothing is recorded get usual rights."""
         for path, node in self._tree.walk():
-            if isinstance(node, (Directory, File)):
-                inode = stored_as(self._levels[node.level].id, node.number) if isinstance(node, File) else 0
-                yield _entry(path, node, inode)
+            if isinstance(node, Directory):
+                yield entry_of(path, node)
+            elif isinstance(node, File):
+                yield entry_of(path, node, self._levels[node.level].id)
 
     def pieces(self, wanted: Callable[[bytes], bool]) -> Iterator[Piece]:
         """Contents of files, as the contract says; levels that have none of what is wanted are not read.
@@ -73,53 +65,24 @@ class TarContent(Content):
             for number, path in sorted(plan.items()):
                 if not stream.pass_to(number):
                     return
-                end = 0
-                data: memoryview | bytes = b""
-                for offset, following in stream.data():
-                    if data:
-                        yield Piece(path, end - len(data), data, False)
-                    data, end = following, offset + len(following)
-                yield Piece(path, end - len(data), data, True)
+                yield from pieces_of(stream, path)
 
 
-def _entry(path: bytes, node: Directory | File, inode: int) -> Entry:
-    facts: Facts = node.facts
-    special = node.special or _NOTHING
-    owner = node.owner
-    ranges = None if special.extents is None else extents([(Extra.EXTENTS, special.extents)])
-    return Entry(
-        path=path,
-        type=_TYPES[stat.S_IFMT(facts.mode)],
-        mode=stat.S_IMODE(facts.mode),
-        uid=owner.uid if owner else 0,
-        gid=owner.gid if owner else 0,
-        user=owner.user if owner else None,
-        group=owner.group if owner else None,
-        size=facts.size,
-        mtime_ns=facts.mtime,
-        ctime_ns=facts.ctime,
-        inode=inode,
-        link_target=special.link if stat.S_ISLNK(facts.mode) else None,
-        link_group=b"%d.%d" % (node.level, node.number) if isinstance(node, File) and node.linked else None,
-        device=special.device,
-        xattrs=special.xattrs,
-        extents=None if ranges is None else tuple(ranges),
-        incomplete=isinstance(node, File) and node.lost,
-    )
-
-
-def read_levels(levels: Sequence[LevelStream], *, problem: ProblemHandler) -> TarContent:
+def read_levels(levels: Sequence[LevelStream], *, problem: ProblemHandler, taker: Taker | None = None) -> TarContent:
     """Reads all headers of the levels and merges them, as GNU tar's incremental extraction would.
 
     Args:
         levels: 0 to n; each stream is read once here, and again for contents.
         problem: told of damage and of what is lost, while the rest is given.
+        taker: of files that can be given now already.
 
     Raises:
         IntegrityError: nothing at all can be read.
         WrongPassword, UnsupportedFormat, StorageError.
     """
     owners = Owners()
-    merge = Merge(levels, problem=problem, owners=owners)
+    alone = len(levels) == 1 and levels[0].id.level == 0
+    early = Early(taker, levels[0].id) if taker is not None and alone else None
+    merge = Merge(levels, problem=problem, owners=owners, early=early)
     merge.run()
     return TarContent(levels, merge, problem, owners)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from freezer_sdk.engines.chains.codec import LevelStream
 from freezer_sdk.engines.tar.reading import dumpdir
+from freezer_sdk.engines.tar.reading.early import Early
 from freezer_sdk.engines.tar.reading.headers import Member
 from freezer_sdk.engines.tar.reading.members import MemberStream
 from freezer_sdk.engines.tar.reading.renames import Listed, Renaming
@@ -20,17 +21,23 @@ from freezer_sdk.modes.base import ProblemHandler
 class Merge:
     """A tree in the making.
 
+    Args:
+        early: gives files on while they are read.
+
     Attributes:
         tree: what the levels made so far.
         damaged: numbers of streams that could not be read to their end, by their place in ``levels``.
     """
 
-    def __init__(self, levels: Sequence[LevelStream], *, problem: ProblemHandler, owners: Owners) -> None:
+    def __init__(
+        self, levels: Sequence[LevelStream], *, problem: ProblemHandler, owners: Owners, early: Early | None = None
+    ) -> None:
         self.tree = Tree()
         self.damaged: set[int] = set()
         self._levels = levels
         self._problem = problem
         self._owners = owners
+        self._early = early
         self._doubtful = False  # a level below the one that is read is damaged or missing
         self._members = 0
         self._waiting: list[Listed] = []  # directories of the level, while some were renamed
@@ -74,6 +81,8 @@ class Merge:
                 for member in stream:
                     self._members += 1
                     try:
+                        if self._early is not None and not self._waiting:  # names are still to be found for some
+                            self._early.see(member, stream, self.tree)
                         stream.pass_over()
                     except IntegrityError:
                         if stat.S_ISREG(member.mode) and not member.hard:

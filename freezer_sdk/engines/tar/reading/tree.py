@@ -245,6 +245,19 @@ class Tree:
             self._parent = directory, holder
         return holder, path[-1]
 
+    def look(self, name: bytes) -> tuple[bytes, Directory | None, bytes]:
+        """The path of a member, the directory that holds it, if there is one, and the name in it. Changes nothing."""
+        try:
+            found = parts(name)
+        except BadPath:
+            found = []
+        if not found:
+            return b"", None, b""
+        node: Node | None = self.root
+        for part in found[:-1]:
+            node = node.children.get(part) if isinstance(node, Directory) else None
+        return b"/".join(found), node if isinstance(node, Directory) else None, found[-1]
+
     def _holder(self, path: list[bytes]) -> Directory:
         """The directory that holds the last one of these names; made where nothing is recorded of it."""
         node = self.root
