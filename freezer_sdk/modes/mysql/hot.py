@@ -6,13 +6,11 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
-from freezer_sdk.errors import SnapshotError
 from freezer_sdk.files.patterns import Patterns
 from freezer_sdk.files.scan import LocalTree
-from freezer_sdk.modes.base import Protected, SnapshotGroup, SnapshotMaker
+from freezer_sdk.modes.base import Protected, SnapshotMaker
 from freezer_sdk.modes.mysql.datadir import LEFT_OUT, data_directory, described, owner_of
 from freezer_sdk.modes.mysql.quiesce import quiesced
 from freezer_sdk.modes.mysql.server import connected
@@ -38,19 +36,8 @@ def from_snapshot(settings: Settings, snapshots: SnapshotMaker) -> Iterator[Prot
                 lock.release()
         facts |= {"lock": {**lock.facts, "snapshot": round(taken, 3)}, **lock.position}
         yield Protected(
-            sources=[_tree(directory, group)],
+            sources=[LocalTree([os.fsencode(directory)], patterns=Patterns(LEFT_OUT), snapshot=group)],
             facts={"mysql": facts, "snapshot": group.facts},
             excludes=LEFT_OUT,
             confirm=lambda: group.check() or {},
         )
-
-
-def _tree(directory: Path, group: SnapshotGroup) -> LocalTree:
-    view = group.views[directory]
-    if not isinstance(view, Path):
-        raise SnapshotError(
-            f"the snapshot of {directory} is a stream of its volume, and has no files to read",
-            hint="choose another provider with --snapshot",
-        )
-    root = os.fsencode(directory)
-    return LocalTree([root], patterns=Patterns(LEFT_OUT), shadow={root: os.fsencode(view)})

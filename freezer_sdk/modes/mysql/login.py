@@ -65,7 +65,8 @@ class Login:
         Raises:
             ConfigurationError: a file for TLS cannot be used.
         """
-        common = {"user": self.user, "password": self.password}
+        # a text would be taken as Latin-1, unlike by all other clients
+        common = {"user": self.user, "password": self.password.encode("utf-8", "surrogateescape")}
         if self.socket is not None:
             return {**common, "unix_socket": self.socket}
         where = {**common, "host": self.host, "port": self.port}

@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 
 _BACKUP_STAGE_SINCE = (10, 4, 1)
 _POLL = 0.5
+_DISK_POLL = 0.01
 _SYSTEM_USERS = ("system user", "event_scheduler")
 
 
@@ -106,6 +107,7 @@ def quiesced(server: Server, limits: LockLimits) -> Iterator[Lock]:
     started = time.monotonic()
     try:
         _take(server, method)
+        _wait_for_disk(server, started + limits.held)
         rest = max(1, math.floor(limits.held - (time.monotonic() - started)))
         server.run(f"SET SESSION wait_timeout = {rest}")
         lock = Lock(server, method, started)
@@ -130,8 +132,30 @@ def _take(server: Server, method: Method) -> None:
             server.run(f"BACKUP STAGE {stage}")
     else:
         server.run("FLUSH TABLES WITH READ LOCK")
-    # with innodb_flush_log_at_trx_commit other than 1, what was acknowledged need not be on disk yet
     server.run("FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS")
+
+
+def _wait_for_disk(server: Server, deadline: float) -> None:
+    """Waits until InnoDB has written what was committed.
+
+    With ``innodb_flush_log_at_trx_commit = 0``, MariaDB does not do so when it is asked to flush its logs, but within
+    its next second.
+
+    Raises:
+        SourceError: it takes too long.
+    """
+    wanted: int | None = None
+    while True:
+        rows = server.rows("SHOW GLOBAL STATUS WHERE Variable_name IN ('Innodb_lsn_current', 'Innodb_lsn_flushed')")
+        state = {row["Variable_name"].lower(): int(row["Value"]) for row in rows}
+        if len(state) < 2:  # MySQL, which writes when it is asked
+            return
+        wanted = wanted or state["innodb_lsn_current"]
+        if state["innodb_lsn_flushed"] >= wanted:
+            return
+        if time.monotonic() > deadline:
+            raise SourceError("the server did not write its log to disk in time", hint="lock_timeout may be longer")
+        time.sleep(_DISK_POLL)
 
 
 def wait_for_long_queries(server: Server, limits: LockLimits, method: Method) -> None:
