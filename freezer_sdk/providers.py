@@ -173,10 +173,10 @@ class ReadyGroup(SnapshotGroup):
         self, provider: str, group: SnapshotGroup, paths: Sequence[Path], *, taken_ns: int, boundary: Boundary
     ) -> None:
         self._group, self._boundary = group, boundary
-        self.taken_ns = taken_ns
         with boundary.guard():
+            self.taken_ns = group.taken_ns or taken_ns
             self.views = dict(group.views)
-            self.facts = {"provider": provider, "taken": _moment(taken_ns), **group.facts}
+            self.facts = {"provider": provider, "taken": _moment(self.taken_ns), **group.facts}
             self.missing = sorted({*group.missing, *self._elsewhere(paths)})
         for path in paths:
             view = self.views.get(path)

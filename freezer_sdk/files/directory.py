@@ -42,6 +42,7 @@ class WalkState:
     follow_hard: bool
     mount_points: list[bytes]
     missing: Collection[bytes]
+    roots: Collection[bytes]
     keep_open: int
     systems: dict[int, bytes] = field(default_factory=dict)
 
@@ -56,9 +57,9 @@ class WalkState:
             self.systems[device] = hashlib.blake2b(path, digest_size=8).digest()
 
     def leave_out(self, path: bytes) -> None:
-        """Records a directory of which the content lies on another volume than the snapshot."""
+        """Records a directory of which the content is not in the snapshot of the volume above."""
         self.mount_points.append(path)
-        if not self.one_file_system:
+        if not self.one_file_system and path not in self.roots:
             self.report.fatal(path, *NOT_IN_SNAPSHOT)
 
     def unreadable(self, path: bytes, error: OSError) -> None:
@@ -262,7 +263,7 @@ class ScannedDirectory:
             st = self._follow(index, name, st)
         if not stat.S_ISDIR(st.st_mode):
             return st, 0
-        if state.missing and (path := self.child_path(name)) in state.missing:
+        if state.missing and self._parent is not None and (path := self.child_path(name)) in state.missing:
             state.leave_out(path)
             return st, FLAG_NOT_DESCENDED
         if state.one_file_system and st.st_dev != self._root_device_for(st.st_dev):

@@ -81,20 +81,30 @@ class LocalTree(Tree):
         kept: list[bytes] = []
         for root in normal:
             above = [other for other in kept if root.startswith(other.rstrip(b"/") + b"/")]
-            apart = self.one_file_system or self._as_of is not None  # the walk of the one above does not come here
-            if not above or (apart and self._device(root) != self._device(above[-1])):
+            if not above or self._apart(root, above[-1]):
                 kept.append(root)
             else:
                 self._covered.append(self._read(root, above[0]))
         return tuple(kept)
 
+    def _apart(self, root: bytes, above: bytes) -> bool:
+        """Whether the walk of one root does not come to another that lies below it."""
+        if self.one_file_system and self._device(root) != self._device(above):
+            return True
+        if self._as_of is None:
+            return False
+        try:
+            return not os.path.samefile(self._read(root, root), self._read(root, above))
+        except OSError:
+            return True
+
     def _left_out(self, missing: Sequence[Path]) -> Iterator[bytes]:
-        """What is not in the snapshot, though it lies below a root and no pattern leaves it out."""
-        for path in map(os.fsencode, missing):
+        """What is not in the view of its root, though no pattern leaves it out; roots among it have their own views."""
+        for path in sorted({*map(os.fsencode, missing), *self.roots}):
             root = max(
                 (each for each in self.roots if path.startswith(each.rstrip(b"/") + b"/")), key=len, default=None
             )
-            if root is not None and path not in self.roots and not self._excluded(path, root):
+            if root is not None and not self._excluded(path, root):
                 yield path
 
     def _excluded(self, path: bytes, root: bytes) -> bool:
@@ -128,7 +138,7 @@ class LocalTree(Tree):
             one_file_system=self.one_file_system,
             exclude_caches=self.exclude_caches,
             follow=str(self.follow),
-            missing=tuple(sorted(self.missing)),
+            missing=tuple(sorted(self.missing.difference(self.roots))),
         )
 
     def again(self) -> LocalTree:
@@ -157,6 +167,7 @@ class LocalTree(Tree):
             follow_hard=self.follow_hard,
             mount_points=self.mount_points,
             missing=self.missing,
+            roots=self.roots,
             keep_open=_KEPT_OPEN,
         )
         roots = Roots(state, {root: self._read(root, root) for root in self.roots}, self._covered)
