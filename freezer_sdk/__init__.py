@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from freezer_sdk.client import Freezer
     from freezer_sdk.contract import PluginInfo
+    from freezer_sdk.drill_model import Drill, DrillLog, Verifier
+    from freezer_sdk.drills.drills import Drills
     from freezer_sdk.engines.base import EngineCapabilities
     from freezer_sdk.errors import (
         AccessDenied,
@@ -146,6 +148,9 @@ __all__ = [
     "ConfigurationError",
     "CopyOutcome",
     "CopyResult",
+    "Drill",
+    "DrillLog",
+    "Drills",
     "EngineCapabilities",
     "Entry",
     "EntryType",
@@ -223,6 +228,7 @@ __all__ = [
     "Transient",
     "UnsafePath",
     "UnsupportedFormat",
+    "Verifier",
     "VerifyResult",
     "WrongPassword",
     "list_plugins",
@@ -234,6 +240,7 @@ __all__ = [
     "split_selector",
 ]
 
+_DRILLS = "freezer_sdk.drill_model"
 _ERRORS = "freezer_sdk.errors"
 _KEYS = "freezer_sdk.key_model"
 _MODEL = "freezer_sdk.model"
@@ -249,6 +256,9 @@ _HOMES = {
     "CheckResult": _UPKEEP,
     "CopyOutcome": _MODEL,
     "CopyResult": _MODEL,
+    "Drill": _DRILLS,
+    "DrillLog": _DRILLS,
+    "Drills": "freezer_sdk.drills.drills",
     "EngineCapabilities": "freezer_sdk.engines.base",
     "Entry": _MODEL,
     "EntryType": _MODEL,
@@ -296,6 +306,7 @@ _HOMES = {
     "Status": _MODEL,
     "Target": "freezer_sdk.member",
     "TargetResult": _MODEL,
+    "Verifier": _DRILLS,
     "VerifyResult": _MODEL,
     "list_plugins": "freezer_sdk.plugins",
     "open_storage": "freezer_sdk.opening",

@@ -61,6 +61,7 @@ from freezer_sdk.streams.cancel import CancelToken
 from freezer_sdk.subject import Paths, Subject, build_mode, build_subject, listed, texts
 
 if TYPE_CHECKING:
+    from freezer_sdk.drills.drills import Drills
     from freezer_sdk.keys import Keys
     from freezer_sdk.maintenance import Maintenance
     from freezer_sdk.retention import Retention
@@ -211,6 +212,13 @@ class Freezer:
         if not self.capabilities.retention:
             raise ConfigurationError(f"the engine {self._place.engine.name} has no retention")
         return Retention(self)
+
+    @property
+    def drills(self) -> Drills:
+        """Restore drills: whether backups come back, and how long that takes."""
+        from freezer_sdk.drills.drills import Drills
+
+        return Drills(self)
 
     @property
     def keys(self) -> Keys:
