@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         UnsupportedFormat,
         WrongPassword,
     )
+    from freezer_sdk.freshness import Freshness, FreshnessReport, SeriesFreshness
     from freezer_sdk.group import FreezerGroup
     from freezer_sdk.hooks import Hooks
     from freezer_sdk.key_model import (
@@ -160,6 +161,8 @@ __all__ = [
     "Freezer",
     "FreezerError",
     "FreezerGroup",
+    "Freshness",
+    "FreshnessReport",
     "GroupBackup",
     "GroupResult",
     "Hold",
@@ -212,6 +215,7 @@ __all__ = [
     "RetentionReason",
     "Rewrite",
     "RotationResult",
+    "SeriesFreshness",
     "SnapshotError",
     "SnapshotProbe",
     "SourceChanged",
@@ -267,6 +271,8 @@ _HOMES = {
     "ForgottenBackup": _RETENTION,
     "Freezer": "freezer_sdk.client",
     "FreezerGroup": "freezer_sdk.group",
+    "Freshness": "freezer_sdk.freshness",
+    "FreshnessReport": "freezer_sdk.freshness",
     "GroupBackup": _MODEL,
     "GroupResult": _MODEL,
     "Hold": _RETENTION,
@@ -303,6 +309,7 @@ _HOMES = {
     "Rewrite": _KEYS,
     "RotationResult": _KEYS,
     "SnapshotProbe": _SNAPSHOTS,
+    "SeriesFreshness": "freezer_sdk.freshness",
     "Status": _MODEL,
     "Target": "freezer_sdk.member",
     "TargetResult": _MODEL,

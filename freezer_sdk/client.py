@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from os import PathLike
@@ -62,6 +62,7 @@ from freezer_sdk.subject import Paths, Subject, build_mode, build_subject, liste
 
 if TYPE_CHECKING:
     from freezer_sdk.drills.drills import Drills
+    from freezer_sdk.freshness import FreshnessReport
     from freezer_sdk.keys import Keys
     from freezer_sdk.maintenance import Maintenance
     from freezer_sdk.retention import Retention
@@ -757,6 +758,31 @@ class Freezer:
         with self._boundary.guard():
             repository.forget([backup.id for backup in chosen])
         return chosen
+
+    def freshness(
+        self,
+        *,
+        max_age: timedelta | None = None,
+        drill_max_age: timedelta | None = None,
+        names: Sequence[str] = (),
+        host: str | None = None,
+        expected: Sequence[str] = (),
+    ) -> FreshnessReport:
+        """Which names have no recent backup, or were not drilled lately, as the repository itself says.
+
+        Args:
+            max_age: what the newest backup of a name may have; ``None``: any.
+            drill_max_age: what the last drill that passed may have; ``None``: none is needed.
+            names: only these, and each of them must have backups.
+            host: only backups of this host.
+            expected: names that must have backups, beside those that have.
+
+        Raises:
+            ConfigurationError, AccessDenied, StorageError, IntegrityError.
+        """
+        from freezer_sdk.freshness import report
+
+        return report(self, max_age=max_age, drill_max_age=drill_max_age, names=names, host=host, expected=expected)
 
     def info(self) -> RepositoryInfo:
         """What the repository says about itself.
