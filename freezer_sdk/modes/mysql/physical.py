@@ -30,6 +30,7 @@ _PROGRAMS = ("mariadb-backup", "mariabackup")
 _POSITION = re.compile(r"binlog position: filename '([^']*)', position '(\d+)'(?:, GTID of the last change '([^']*)')?")
 _LOCKED, _UNLOCKED = "Starting BACKUP STAGE BLOCK_COMMIT", "All tables unlocked"
 _TAIL = 4096
+_LOG_COPY_INTERVAL = 100  # milliseconds; commits are held up for up to one at the end
 
 
 def backup_program() -> str:
@@ -58,6 +59,7 @@ def from_physical(settings: Settings) -> Iterator[Protected]:
         watch = _Watch(settings.limits.held)
         command = [backup_program(), f"--defaults-file=/dev/fd/{descriptor}", "--backup", "--stream=mbstream"]
         command += [f"--datadir={facts['data_directory']}", f"--target-dir={scratch}", f"--tmpdir={scratch}"]
+        command.append(f"--log-copy-interval={_LOG_COPY_INTERVAL}")
 
         @contextmanager
         def opened() -> Iterator[ProcessReader]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from mariadb_server import Database, reachable_folder
 
 @pytest.fixture(scope="session")
 def database() -> Database:
-    """A server for tests that bear with others who use it."""
-    return Database(servers.start("mariadb"))
+    """A server that one test at a time has for itself: tests lock it, and change its accounts."""
+    return Database(servers.start("mariadb", instance=os.environ.get("PYTEST_XDIST_WORKER", "")))
 
 
 @pytest.fixture
