@@ -311,10 +311,21 @@ def _faults(kind: Kind[Any], point: EntryPoint, plugin: object, points: Sequence
     names = [each.name for each in plugin.options if isinstance(each, Option)]
     if len(names) != len(plugin.options) or len(set(names)) != len(names):
         wrong.append("its options are not distinct Option objects")
+    else:
+        odd = [option.name for option in plugin.options if not _fits(option)]
+        wrong += [f"the defaults of its options {', '.join(odd)} are not of their types"] if odd else []
     clash = sorted({each.name for each in kind.common} & set(names))
     if clash:
         wrong.append(f"every {kind.name} has the options {', '.join(clash)} already")
     return wrong
+
+
+def _fits(option: Option) -> bool:
+    """Whether a default is what the plug-in is given; nobody converts it."""
+    try:
+        return option.default is None or bool(option.convert(option.default) == option.default)
+    except ConfigurationError:
+        return False
 
 
 if __name__ == "__main__":

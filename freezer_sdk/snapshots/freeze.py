@@ -60,8 +60,8 @@ class FreezeProvider(SnapshotProvider):
     options: ClassVar[tuple[Option, ...]] = (
         *COMMON_OPTIONS,
         Option(name="scratch", type="path", default=_SCRATCH, help="Folder for copies, on another file system."),
-        Option(name="max_size", type="size", default="1G", help="Copy no more than this; a size such as 500M."),
-        Option(name="limit", type="duration", default="30s", help="Longest time that anything is frozen."),
+        Option(name="max_size", type="size", default=1 << 30, help="Copy no more than this; a size such as 500M."),
+        Option(name="limit", type="duration", default=30.0, help="Longest time that anything is frozen."),
         Option(
             name="writable",
             type="path",
