@@ -80,6 +80,7 @@ class CheckConfig(ListCommand):
             findings += [_finding("error", message) for message in _wrong_group(profile, config)]
             findings += [_finding("error", message) for message in _wrong_retention(profile)]
             findings += [_finding("error", message) for message in _wrong_hooks(profile)]
+            findings += [_finding("error", message) for message in _wrong_limits(profile)]
             if config.exposed and _any_secret(profile):
                 findings.append(
                     _finding("warning", f"profile {profile.name} holds secrets and others can read the file: chmod 600")
@@ -185,6 +186,16 @@ def _wrong_hooks(profile: Profile) -> list[str]:
         except ConfigurationError as error:
             wrong.append(f"profile {profile.name}: {table}: {error}")
     return wrong
+
+
+def _wrong_limits(profile: Profile) -> list[str]:
+    from freezer_cli.status import limits_of
+
+    try:
+        limits_of(argparse.Namespace(), profile.status)
+    except ConfigurationError as error:
+        return [f"profile {profile.name}: {error}"]
+    return []
 
 
 def _wrong_retention(profile: Profile) -> list[str]:
