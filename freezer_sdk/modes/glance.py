@@ -199,11 +199,7 @@ class GlanceMode(Mode):
             StorageError, IntegrityError, Cancelled.
         """
         if target != SERVER:
-            if self._wanted or self._rename:
-                raise ConfigurationError(
-                    "files are chosen by their paths in the backup", hint=f"the target {SERVER} makes images"
-                )
-            return restorer.files(target)
+            return self._restore_files(restorer, target)
         options = restorer.options
         if options.include or options.exclude or options.delete:
             raise ConfigurationError("images are chosen by --image or their paths, not by include, exclude or delete")
@@ -219,6 +215,14 @@ class GlanceMode(Mode):
             return RestoreResult(backup=restorer.backup.id, target=target, plan=tuple(plan))
         with self._service(RestoreError) as service:
             return self._restore_all(restorer, stored, service)
+
+    def _restore_files(self, restorer: Restorer, target: str) -> RestoreResult:
+        chosen, everything = self._stored(restorer), _parse(restorer.facts)
+        if self._rename is not None or not (restorer.options.paths or len(chosen) == len(everything)):
+            raise ConfigurationError(
+                "files are chosen by their paths in the backup, and keep their names", hint=_known(everything)
+            )
+        return restorer.files(target)
 
     def _stored(self, restorer: Restorer) -> list[_Stored]:
         """The images of a backup that are asked for; those that others need to start come first."""
