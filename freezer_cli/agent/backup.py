@@ -10,6 +10,7 @@ from typing import Any
 
 from freezer_cli.agent.admin import remove_from
 from freezer_cli.agent.consistency import checksum
+from freezer_cli.agent.consistent import DATABASES, live_path, mode_options, snapshot_request
 from freezer_cli.agent.outcome import PARTIAL, Outcome, Stored, backup_document, property_table
 from freezer_cli.agent.run import Run
 from freezer_cli.agent.settings import Place
@@ -28,18 +29,20 @@ def back_up(run: Run) -> Outcome:
         FreezerError: no storage has the backup.
     """
     settings = run.settings
-    if settings.path is None:
+    path = live_path(settings)
+    if path is None and settings.mode not in DATABASES:  # a database knows where its data are
         raise ConfigurationError("--path-to-backup is missing: what is to be backed up?")
-    _warn_of_itself(settings.path, settings.places)
+    if path is not None:
+        _warn_of_itself(path, settings.places)
     found = None
-    if settings.consistency_check:
-        found = checksum(settings.path, follow=settings.follow in ("soft", "all"), exclude=settings.exclude)
+    if settings.consistency_check and path is not None:
+        found = checksum(path, follow=settings.follow in ("soft", "all"), exclude=settings.exclude)
     with ExitStack() as stack:
         targets = [_target(run, place, stack) for place in settings.places]
         if len(targets) == 1:
-            stored, freezers = _in_one(run, targets[0], stack)
+            stored, freezers = _in_one(run, targets[0], stack, path)
         else:
-            stored, freezers = _in_several(run, targets, stack)
+            stored, freezers = _in_several(run, targets, stack, path)
         document = backup_document(settings, stored, checksum=found)
         code = 0 if document["status"] == Status.COMPLETE else PARTIAL
         if settings.removal is not None and not _only_in_memory(freezers):
@@ -60,15 +63,19 @@ def _target(run: Run, place: Place, stack: ExitStack) -> Target | Freezer:
         return target  # fails again, and is reported with the others
 
 
-def _in_one(run: Run, target: Target | Freezer, stack: ExitStack) -> tuple[list[Stored], list[Freezer]]:
+def _in_one(
+    run: Run, target: Target | Freezer, stack: ExitStack, path: str | None
+) -> tuple[list[Stored], list[Freezer]]:
     freezer = target if isinstance(target, Freezer) else stack.enter_context(target.open(run.events))
-    backup = freezer.backup(**_request(run), events=run.events, cancel=run.cancel)
+    backup = freezer.backup(**_request(run, path), events=run.events, cancel=run.cancel)
     return [Stored(place=run.settings.places[0], backup=backup)], [freezer]
 
 
-def _in_several(run: Run, targets: list[Target | Freezer], stack: ExitStack) -> tuple[list[Stored], list[Freezer]]:
+def _in_several(
+    run: Run, targets: list[Target | Freezer], stack: ExitStack, path: str | None
+) -> tuple[list[Stored], list[Freezer]]:
     group = stack.enter_context(FreezerGroup(targets, events=run.events))
-    result = group.backup(**_request(run), events=run.events, cancel=run.cancel)
+    result = group.backup(**_request(run, path), events=run.events, cancel=run.cancel)
     stored = [
         Stored(place=place, backup=each.backup, error=each.error)
         for place, each in zip(run.settings.places, result.targets, strict=True)
@@ -76,21 +83,22 @@ def _in_several(run: Run, targets: list[Target | Freezer], stack: ExitStack) -> 
     return stored, list(group.freezers.values())
 
 
-def _request(run: Run) -> dict[str, Any]:
+def _request(run: Run, path: str | None) -> dict[str, Any]:
     settings = run.settings
-    assert settings.path is not None
-    root = settings.path
-    if os.path.islink(root) and os.path.isdir(root):
-        root += "/"  # what a directory is reached by is no affair of the backup
+    roots = []
+    if path is not None and settings.mode not in DATABASES:
+        # what a directory is reached by is no affair of the backup
+        roots = [path + "/" if os.path.islink(path) and os.path.isdir(path) else path]
     excludes = [settings.exclude] if settings.exclude and not run.opener.excludes else []
     return {
-        "paths": [root],
+        "paths": roots,
         "name": settings.backup_name,
         "host": settings.hostname,
         "mode": settings.mode,
-        "mode_options": {"follow": settings.follow, "sync": settings.sync, "one_file_system": settings.engine == "tar"},
+        "mode_options": mode_options(settings, path),
         "excludes": excludes,
         "dry_run": settings.dry_run,
+        **snapshot_request(settings),
     }
 
 

@@ -18,6 +18,8 @@ _REMOVE = "removing old backups"
 _RESTORE = "restoring"
 _DATA = "how backups are stored"
 _PLACE = "where backups are stored"
+_SNAPSHOT = "snapshots"
+_DATABASE = "databases"
 _RUN = "how the program runs"
 _LOG = "messages and log"
 
@@ -42,7 +44,7 @@ _WHAT = (
         "in it are replaced",
     ),
     Option(name="hostname", group=_MAIN, aliases=("restore-from-host",), help="whose backups; else this host's name"),
-    Option(name="mode", group=_MAIN, short="-m", default="fs", help="what is backed up: fs, files and directories"),
+    Option(name="mode", group=_MAIN, short="-m", default="fs", help="what is backed up: fs, mysql or mongo"),
     Option(
         name="command", group=_MAIN, metavar="WORDS", help="program that the action exec runs; no shell is involved"
     ),
@@ -301,6 +303,46 @@ _PLACES = (
     ),
 )
 
+_CONSISTENT = (
+    Option(
+        name="snapshot",
+        group=_SNAPSHOT,
+        short="-s",
+        kind=Kind.WISH,
+        default=False,
+        help="back up a snapshot: of LVM where --lvm-... options say so, else of what the path lies on",
+    ),
+    Option(name="lvm-srcvol", group=_SNAPSHOT, metavar="PATH", help="logical volume to take a snapshot of"),
+    Option(name="lvm-volgroup", group=_SNAPSHOT, metavar="NAME", help="its volume group"),
+    Option(name="lvm-dirmount", group=_SNAPSHOT, metavar="DIR", help="where to mount the snapshot"),
+    Option(name="lvm-snapname", group=_SNAPSHOT, metavar="NAME", help="name of the snapshot"),
+    Option(
+        name="lvm-snap-perm",
+        group=_SNAPSHOT,
+        aliases=("lvm-snapperm",),
+        default="ro",
+        choices=("ro", "rw"),
+        help="mount it read-only or writable",
+    ),
+    Option(
+        name="lvm-snapsize", group=_SNAPSHOT, default="1G", metavar="SIZE", help="space for changes: 500M, 8G, 80%FREE"
+    ),
+    Option(name="lvm-auto-snap", group=_SNAPSHOT, kind=Kind.WISH, default=False, help="an earlier name of --snapshot"),
+    Option(
+        name="mysql-conf",
+        group=_DATABASE,
+        inner=("mysql_conf_file",),
+        metavar="FILE",
+        help="login of MySQL: host, port, user, password, socket, ssl-...; with or without a section",
+    ),
+    Option(
+        name="mongo-conf",
+        group=_DATABASE,
+        metavar="FILE",
+        help="INI file with the login of MongoDB: host, port, user, password, auth_database, tls..., or uri",
+    ),
+)
+
 _RUNNING = (
     Option(
         name="max-priority", group=_RUN, kind=Kind.WISH, default=False, help="run before everything else: CPU and I/O"
@@ -316,7 +358,7 @@ _RUNNING = (
     Option(name="syslog-log-facility", group=_LOG, default="user", metavar="NAME", help="facility of these messages"),
 )
 
-OPTIONS: tuple[Option, ...] = (*_WHAT, *_CHAINS, *_STORED, *_PLACES, *_RUNNING, *LATER, *OBSOLETE)
+OPTIONS: tuple[Option, ...] = (*_WHAT, *_CHAINS, *_STORED, *_PLACES, *_CONSISTENT, *_RUNNING, *LATER, *OBSOLETE)
 """In the order of the help."""
 
 BY_KEY = {option.key: option for option in OPTIONS}

@@ -87,6 +87,26 @@ def read_ini(path: str) -> IniFile:
     return IniFile(values=values, storages=storages)
 
 
+def read_login(path: str, known: Sequence[str]) -> dict[str, str]:
+    """Names and values of all sections of a file with the login of a server; a later line wins.
+
+    Raises:
+        ConfigurationError: it cannot be read, is no INI file, or has a name that is not known.
+    """
+    parser, exposed = _parse(path)
+    values = {
+        name.replace("-", "_"): parser.get(section, name, raw=True)
+        for section in parser.sections()
+        for name in parser.options(section)
+    }
+    unknown = ", ".join(name for name in values if name not in known)
+    if unknown:
+        raise ConfigurationError(f"{path}: there is no {unknown}", hint=f"known are {', '.join(known)}")
+    if exposed and values.keys() & {"password", "uri"}:
+        LOG.warning("%s holds secrets and others can read it: chmod 600 %s", path, path)
+    return values
+
+
 def _parse(path: str) -> tuple[configparser.ConfigParser, bool]:
     """The sections of a file, and whether others than its owner can read it."""
     parser = configparser.ConfigParser(default_section="")

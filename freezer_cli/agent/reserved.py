@@ -5,37 +5,11 @@ from __future__ import annotations
 from freezer_cli.agent.option import AgentOption as Option
 from freezer_cli.agent.option import Kind
 
-_SNAPSHOT = "snapshots"
 _DATABASE = "databases"
 _CLOUD = "OpenStack resources"
 _PAST = "accepted, without an effect"
 
 LATER = (
-    Option(
-        name="snapshot",
-        group=_SNAPSHOT,
-        short="-s",
-        kind=Kind.WISH,
-        default=False,
-        help="back up a snapshot of the volume",
-    ),
-    Option(name="lvm-srcvol", group=_SNAPSHOT, metavar="PATH", help="logical volume to take a snapshot of"),
-    Option(name="lvm-volgroup", group=_SNAPSHOT, metavar="NAME", help="its volume group"),
-    Option(name="lvm-dirmount", group=_SNAPSHOT, metavar="DIR", help="where to mount the snapshot"),
-    Option(name="lvm-snapname", group=_SNAPSHOT, metavar="NAME", help="name of the snapshot"),
-    Option(
-        name="lvm-snap-perm",
-        group=_SNAPSHOT,
-        aliases=("lvm-snapperm",),
-        default="ro",
-        choices=("ro", "rw"),
-        help="mount it read-only or writable",
-    ),
-    Option(
-        name="lvm-snapsize", group=_SNAPSHOT, default="1G", metavar="SIZE", help="space for changes: 500M, 8G, 80%FREE"
-    ),
-    Option(name="lvm-auto-snap", group=_SNAPSHOT, kind=Kind.WISH, default=False, help="an earlier name of --snapshot"),
-    Option(name="mysql-conf", group=_DATABASE, inner=("mysql_conf_file",), metavar="FILE", help="login of MySQL"),
     Option(name="sql-server-conf", group=_DATABASE, metavar="FILE", help="instance of SQL Server"),
     Option(name="nova-inst-id", group=_CLOUD, metavar="ID", help="instance to back up"),
     Option(name="nova-inst-name", group=_CLOUD, metavar="NAME", help="instances to back up"),

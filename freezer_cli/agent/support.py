@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from freezer_cli.agent.consistent import DATABASES, check_consistent
 from freezer_cli.agent.declaration import OPTIONS
 from freezer_cli.agent.settings import Settings
 from freezer_sdk.errors import ConfigurationError
 
 LOG = logging.getLogger("freezer")
 
-_SNAPSHOTS = ("snapshot", "lvm_auto_snap", "lvm_srcvol", "lvm_volgroup", "lvm_dirmount", "lvm_snapname")
 _RESOURCES = {
     "nova_inst_id": "instances",
     "nova_inst_name": "instances",
@@ -25,8 +25,6 @@ _RESOURCES = {
     "glance_image_name_filter": "images",
 }
 _MODES = {
-    "mysql": "until it is: `mysqldump ... | freezer backup create --stdin NAME`, or `freezer backup create --command`",
-    "mongo": "until it is: `mongodump --archive | freezer backup create --stdin NAME`",
     "sqlserver": "have SQL Server write a backup of its own (BACKUP DATABASE ... TO DISK), and back up that directory "
     "with --mode fs",
     "nova": "until it is, keep an agent of the original for instances",
@@ -62,18 +60,14 @@ def check_support(settings: Settings) -> None:
             f"--{resource.replace('_', '-')}: {_RESOURCES[resource]} of OpenStack are not in this version",
             hint="until they are, keep an agent of the original for them",
         )
-    asked = next((key for key in _SNAPSHOTS if key in settings.given), None)
-    if asked is not None and settings.action == "backup":
-        raise ConfigurationError(
-            f"--{asked.replace('_', '-')}: snapshots are not in this version",
-            hint="make the snapshot yourself, mount it, and give that directory as --path-to-backup",
-        )
+    if settings.action == "backup":
+        check_consistent(settings)
 
 
 def _check_mode(settings: Settings) -> None:
-    """Only files so far. Files of a database's backup are files, too: those can be restored, listed and removed."""
+    """Files and databases so far. Files of any database's backup can be restored, listed and removed as files."""
     mode = settings.mode
-    if mode == "fs" or (mode in ("mysql", "mongo", "sqlserver") and settings.action != "backup"):
+    if mode in ("fs", *DATABASES) or (mode == _STOPPED and settings.action != "backup"):
         return
     if mode not in _MODES:
         raise ConfigurationError(f"there is no mode {mode!r}", hint="fs backs up files and directories")
@@ -90,8 +84,9 @@ def warn_of_the_past(settings: Settings) -> None:
             LOG.warning("--%s has no effect any more: %s", option.name, option.instead)
         elif option.key in _REPLACED:
             LOG.warning("--%s is an earlier name: %s", option.name, _REPLACED[option.key])
-    if settings.mode == "fs" and settings.given & {"mysql_conf", "sql_server_conf"}:
-        LOG.warning("--mysql-conf and --sql-server-conf have no effect with --mode fs")
+    for key, mode in (("mysql_conf", "mysql"), ("mongo_conf", "mongo"), ("sql_server_conf", _STOPPED)):
+        if key in settings.given and settings.mode != mode:
+            LOG.warning("--%s has no effect with --mode %s", key.replace("_", "-"), settings.mode)
     if settings.values["os_identity_api_version"] in ("2", "2.0"):
         LOG.warning("--os-identity-api-version: Keystone has no version 2 any more; 3 is taken")
     if settings.action == "backup" and settings.engine == "rsync":

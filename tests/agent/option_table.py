@@ -313,6 +313,7 @@ ROWS = [
     ),
     text("lvm_snapsize", value="80%FREE", default="1G"),
     text("mysql_conf"),
+    text("mongo_conf"),
     text("sql_server_conf"),
     *(text(key) for key in ("nova_inst_id", "nova_inst_name", "nova_restore_network")),
     Row(

@@ -9,6 +9,7 @@ import pytest
 from agent.option_table import FILES, ROWS, TOLD_OF, Row
 from agent.program import Agent
 
+from freezer_cli.agent.consistent import mode_options, snapshot_request
 from freezer_cli.agent.declaration import OPTIONS
 from freezer_cli.agent.parsing import parse
 from freezer_cli.agent.places import Opener, storage_of
@@ -60,8 +61,11 @@ def test_the_past_is_accepted_with_one_warning(key: str, line: str, warnings_of:
 
 
 REFUSED: Mapping[str, str] = {
-    "--mode mysql --path-to-backup /x": "mysql",
-    "--mode mongo --path-to-backup /x": "mongo",
+    "--mode mysql --path-to-backup /x": "add --snapshot",
+    "--mode mongo --path-to-backup /x": "add --snapshot",
+    "--mode mysql --snapshot no": "add --snapshot",
+    "--consistency-check --snapshot --path-to-backup /x": "--consistency-check",
+    "--lvm-srcvol /dev/null --lvm-dirmount /mnt --path-to-backup /mnt/x": "is not mounted",
     "--mode nova --nova-inst-id 3ad7": "nova",
     "--mode cinder --cinder-vol-id 3ad7": "cinder",
     "--mode cindernative --cindernative-vol-id 3ad7": "cindernative",
@@ -74,12 +78,6 @@ REFUSED: Mapping[str, str] = {
     "--engine nova": "nova",
     "--engine osbrick": "osbrick",
     "--engine glance": "glance",
-    "--snapshot --path-to-backup /x": "--snapshot",
-    "-s --path-to-backup /x": "--snapshot",
-    "--lvm-srcvol /dev/vg/lv": "--lvm-srcvol",
-    "--lvm-volgroup vg": "--lvm-volgroup",
-    "--lvm-dirmount /mnt": "--lvm-dirmount",
-    "--lvm-auto-snap /mnt": "--lvm-auto-snap",
 }
 
 
@@ -91,10 +89,56 @@ def test_what_is_not_there_is_a_usage_error(agent: Agent, line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["--lvm-snapsize 5G --lvm-snap-perm rw", "--action restore --snapshot", "--snapshot no"]
+    ("line", "provider"),
+    [
+        ("--lvm-snapsize 5G --lvm-snap-perm rw", None),
+        ("--snapshot no", None),
+        ("--snapshot", "auto"),
+        ("-s", "auto"),
+        ("--lvm-auto-snap /mnt", "auto"),
+        ("--lvm-srcvol /dev/vg/lv", "lvm"),
+        ("--lvm-volgroup vg", "lvm"),
+        ("--lvm-dirmount /mnt", "lvm"),
+        ("--lvm-snapname night --snapshot", "lvm"),
+    ],
 )
-def test_no_snapshot_is_asked_for(line: str) -> None:
-    check_support(settings_of(line))
+def test_who_makes_a_snapshot(line: str, provider: str | None) -> None:
+    settings = settings_of(line)
+    check_support(settings)
+    assert snapshot_request(settings).get("snapshot") == provider
+
+
+def test_options_of_lvm() -> None:
+    line = "--lvm-srcvol /dev/vg/lv --lvm-volgroup vg --lvm-dirmount /mnt/x/ --lvm-snapname night --lvm-snap-perm rw"
+    assert snapshot_request(settings_of(f"{line} --lvm-snapsize 80%FREE"))["snapshot_options"] == {
+        "source_volume": "/dev/vg/lv",
+        "volume_group": "vg",
+        "mount_point": "/mnt/x",
+        "snapshot_name": "night",
+        "permission": "rw",
+        "size": "80%FREE",
+    }
+    assert snapshot_request(settings_of("-s"))["snapshot_options"] == {"size": "1G", "permission": "ro"}
+
+
+def test_the_login_of_mongo(tmp_path: Path, warnings_of: Callable[[], list[str]]) -> None:
+    file = tmp_path / "mongo.conf"
+    file.write_text("[default]\nhost = db1\nauth-database = admin\nuser = backup\npassword = 50%secret%\n")
+    file.chmod(0o644)
+    found = mode_options(settings_of(f"--mode mongo -s --mongo-conf {file}"), "/data")
+    assert found == {
+        "strategy": "snapshot",
+        "data_path": "/data",
+        "host": "db1",
+        "auth_database": "admin",
+        "user": "backup",
+        "password": "50%secret%",
+    }
+    assert any("chmod 600" in line for line in warnings_of())
+    file.write_text("[default]\nuser = backup\npasword = canary-secret\n")
+    with pytest.raises(ConfigurationError, match="there is no pasword") as raised:
+        mode_options(settings_of(f"--mode mongo -s --mongo-conf {file}"), None)
+    assert "canary" not in str(raised.value)
 
 
 WRONG = {

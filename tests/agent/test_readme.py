@@ -214,15 +214,6 @@ def test_the_file_for_parallel_backups(agent: Agent, tree: Path, tmp_path: Path)
 
 
 LATER = [
-    "--lvm-srcvol /dev/mongo/mongolv --lvm-dirmount /var/lib/snapshot-backup --lvm-volgroup mongo --file-to-backup "
-    "/var/lib/snapshot-backup/mongod_ops2 --container freezer_mongodb-backup-prod --exclude *.lock --mode mongo "
-    "--backup-name mongod-ops2",
-    "--lvm-srcvol /dev/jenkins/jenkins-home --lvm-dirmount /var/snapshot-backup --lvm-volgroup jenkins "
-    "--file-to-backup /var/snapshot-backup --container freezer_jenkins-backup-prod --exclude *.lock --mode fs "
-    "--backup-name jenkins-ops2",
-    "--lvm-srcvol /dev/mysqlvg/mysqlvol --lvm-dirmount /var/snapshot-backup --lvm-volgroup mysqlvg --file-to-backup "
-    "/var/snapshot-backup --mysql-conf /etc/freezer/freezer-mysql.conf --container freezer_mysql-backup-prod "
-    "--mode mysql --backup-name mysql-ops002",
     "--cinder-vol-id 3ad7a62f-217a-48cd-a861-43ec0a04a78b",
     "--mode cinder --cinder-vol-id 3ad7a62f-217a-48cd-a861-43ec0a04a78b",
     "--mysql-conf /etc/freezer/freezer-mysql.conf --container freezer_mysql-backup-prod --mode mysql --backup-name "
