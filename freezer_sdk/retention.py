@@ -28,7 +28,7 @@ from freezer_sdk.streams.cancel import CancelToken
 from freezer_sdk.subject import texts
 
 if TYPE_CHECKING:
-    from freezer_sdk.client import Freezer
+    from freezer_sdk.browsing import Browser
 
 
 class Retention:
@@ -43,7 +43,7 @@ class Retention:
         freezer.retention.apply(policy)
     """
 
-    def __init__(self, freezer: Freezer) -> None:
+    def __init__(self, freezer: Browser) -> None:
         self._freezer, self._boundary = freezer, freezer._boundary
 
     def plan(
@@ -91,7 +91,7 @@ class Retention:
             tags: only backups that have all of them take part.
             dry_run: forget nothing.
             force: forget more of a group than the policy allows.
-            events: as for :class:`Freezer`, which is not called then.
+            events: as for :class:`~freezer_sdk.client.Freezer`, which is not called then.
             cancel: ends the run before anything is forgotten.
 
         Returns:
@@ -186,7 +186,7 @@ class Retention:
 
         Args:
             backup: the id that it had, or the start of it.
-            events: as for :class:`Freezer`, which is not called then.
+            events: as for :class:`~freezer_sdk.client.Freezer`, which is not called then.
             cancel: ends the run, with nothing changed.
 
         Returns:

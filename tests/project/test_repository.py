@@ -8,7 +8,6 @@ from pathlib import Path
 LIMIT = 500
 LONG_FOR_A_REASON: dict[str, str] = {
     "LICENSE": "its own text",
-    "freezer_sdk/client.py": "the one public object; most of it says what goes in, comes out and is raised",
     "freezer_sdk/engines/dedup/scan.py": "one walk: what decides whether a file is read stands together",
     "freezer_sdk/engines/dedup/restore.py": "one restore: what is planned, fetched and written shares one state",
     "freezer_sdk/files/target.py": "every step of a restore below a descriptor, in the order that makes it safe",
