@@ -269,6 +269,9 @@ class TcpProxy:
             return
         client, _address = self._listener.accept()
         self.connections += 1
+        if _gone(client):
+            client.close()
+            return
         try:
             server = socket.create_connection(self._target, timeout=5)
         except OSError:
@@ -296,6 +299,20 @@ class TcpProxy:
             allowance = self._allowance + (now - self._refilled) * self.rate
             self._allowance = min(allowance, max(1.0, self.rate * _BURST))
         self._refilled = now
+
+
+def _gone(client: socket.socket) -> bool:
+    """Whether a client has left before its turn came.
+
+    The server must not hear of it: one that gives out few ports for data may wait for the next client at this one by
+    now, and would take this connection for that client's.
+    """
+    try:
+        return not client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _spent(rule: Rule) -> bool:

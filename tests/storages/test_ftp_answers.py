@@ -87,7 +87,7 @@ class TestAnswers:
         started = time.monotonic()
         with ScriptedServer(answers) as server, server.storage() as far, pytest.raises(StorageError):
             use(far)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 60
 
     @pytest.mark.parametrize("ending", ["426 broken off\r\n", "451 local error\r\n", "", "226 do"])
     def test_no_content_without_the_last_answer(self, ending):

@@ -527,7 +527,7 @@ class TestBrokenConnections:
             started = time.monotonic()
             with pytest.raises(StorageUnavailable):
                 call()
-            assert (name, time.monotonic() - started < 8) == (name, True)
+            assert (name, time.monotonic() - started < 60) == (name, True)
             proxy.heal()
             assert far.get("x") == CONTENT
         assert names(near) == ["x"]

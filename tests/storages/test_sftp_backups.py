@@ -117,7 +117,7 @@ def test_server_that_does_not_come_back(sshd, tmp_path):
             started = time.monotonic()
             with pytest.raises(StorageError):
                 freezer.backup(tmp_path / "source")
-            assert time.monotonic() - started < 30
+            assert time.monotonic() - started < 120
     with Freezer(url(sshd, path), password=PASSWORD, storage_options=options(sshd)) as freezer:
         assert [backup.id for backup in freezer.backups()] == [first.id]
         assert freezer.verify(read_data=True).problems == ()

@@ -151,7 +151,7 @@ class TestConfiguration:
             options = config(f"Host backups\n  HostName 127.0.0.1\n  Port {silent.port}\n  ConnectTimeout 1\n")
             started = time.monotonic()
             refused(StorageUnavailable, options)
-            assert time.monotonic() - started < 10
+            assert time.monotonic() - started < 60
 
 
 JUMPS = (
