@@ -7,12 +7,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from freezer_cli.base import ResultCommand, Row
+from freezer_cli.config_file import Profile
 from freezer_cli.drill.columns import DRILL, drill_document
 from freezer_cli.operation import INTEGRITY, running
 from freezer_cli.plugin_options import assigned
 from freezer_cli.priority import add_priority_options, apply_priority
 from freezer_cli.prune import parse_share
 from freezer_cli.repository_command import RepositoryCommand
+from freezer_cli.settings import DEFAULT_MODE
 from freezer_cli.text import counted, human_duration, human_size
 from freezer_sdk.errors import ConfigurationError
 
@@ -74,7 +76,7 @@ class RunDrill(RepositoryCommand, ResultCommand):
         found = freezer.find_backup(
             parsed_args.backup, name=parsed_args.name, host=parsed_args.host, tags=parsed_args.tag
         )
-        options = _mode_options(found.mode, parsed_args.mode_option)
+        options = _mode_options(found.mode, parsed_args.mode_option, self.settings.profile)
         with running(self, parsed_args, "drill") as how:
             drill = freezer.drills.run(
                 found.id,
@@ -106,8 +108,8 @@ class RunDrill(RepositoryCommand, ResultCommand):
         )
 
 
-def _mode_options(mode: str, assignments: Sequence[str]) -> dict[str, Any] | None:
-    """Options of the mode; a secret may only come from a file.
+def _mode_options(mode: str, assignments: Sequence[str], profile: Profile) -> dict[str, Any] | None:
+    """Options of the mode, the command line over the profile; a secret may only come from a file there.
 
     Raises:
         ConfigurationError: not of the form NAME=VALUE, or a secret in clear.
@@ -115,10 +117,12 @@ def _mode_options(mode: str, assignments: Sequence[str]) -> dict[str, Any] | Non
     from freezer_sdk.errors import PluginNotFound
     from freezer_sdk.plugins import MODE, PluginRegistry
 
+    same = mode == profile.backup.get("mode") and mode != DEFAULT_MODE
+    configured = dict(profile.mode_options) if same else {}
     if not assignments:
-        return None
+        return configured or None
     try:
         options = PluginRegistry().load(MODE, mode).options
     except PluginNotFound as error:
         raise ConfigurationError(f"mode {mode!r} is not installed: it has no options here") from error
-    return assigned(options, assignments, flag="--mode-option")
+    return {**configured, **assigned(options, assignments, flag="--mode-option")}
