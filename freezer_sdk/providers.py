@@ -134,8 +134,7 @@ class ReadyProvider:
         with self.boundary.guard():
             return tuple(self._provider.reap())
 
-    @contextmanager
-    def create(self, paths: Sequence[Path]) -> Iterator[SnapshotGroup]:
+    def create(self, paths: Sequence[Path]) -> AbstractContextManager[SnapshotGroup]:
         """Snapshots of all paths, with everything that a provider need not know filled in.
 
         What goes wrong in the body wins over what goes wrong while the snapshots are removed, which is logged then.
@@ -143,9 +142,14 @@ class ReadyProvider:
         Raises:
             SnapshotError, PluginError.
         """
-        taken = time.time_ns()
         with self.boundary.guard():
-            context = self.boundary.entered(self._provider.create(paths))
+            return self._created(self.boundary.entered(self._provider.create(paths)), paths)
+
+    @contextmanager
+    def _created(
+        self, context: AbstractContextManager[SnapshotGroup], paths: Sequence[Path]
+    ) -> Iterator[SnapshotGroup]:
+        taken = time.time_ns()
         group = context.__enter__()
         try:
             yield ReadyGroup(self.name, group, paths, taken_ns=taken, boundary=self.boundary)

@@ -7,7 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 _WRAPPER = """\
@@ -36,20 +37,50 @@ def killed_at_each_step(folder: Path, programs: Sequence[str], script: str, *arg
     Yields:
         Where it was killed, for messages.
     """
+    for place, path in _steps(folder, programs):
+        command = [sys.executable, "-c", script, *arguments]
+        environment = {**os.environ, "PATH": path}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        yield place
+        if done.returncode != -signal.SIGKILL:
+            assert done.returncode == 0, done.stderr
+            assert not place.endswith(" 1"), "none of the programs was run"
+            return
+
+
+def killed_forks_at_each_step(
+    folder: Path, programs: Sequence[str], function: Callable[..., object], *arguments: object
+) -> Iterator[str]:
+    """The same with a function, in a fork of this process, killed only after programs: where those start slowly."""
+    for place, path in _steps(folder, programs, ("after",)):
+        pid = os.fork()
+        if not pid:
+            os.environ["PATH"] = path
+            try:
+                function(*arguments)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        yield place
+        if status != -signal.SIGKILL:
+            assert status == 0
+            assert not place.endswith(" 1"), "none of the programs was run"
+            return
+
+
+def _steps(
+    folder: Path, programs: Sequence[str], moments: Sequence[str] = ("before", "after")
+) -> Iterator[tuple[str, str]]:
+    """Where the next run is killed, and the PATH that does it."""
     for step in range(1, 100):
-        for when in ("before", "after"):
+        for when in moments:
             place = folder / f"{when}-{step}"
             place.mkdir(parents=True)
             for name in programs:
                 text = _WRAPPER.format(folder=place, at=step, when=when, program=shutil.which(name))
                 (place / name).write_text(text)
                 (place / name).chmod(0o755)
-            environment = {**os.environ, "PATH": f"{place}:{os.environ['PATH']}"}
-            command = [sys.executable, "-c", script, *arguments]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-            yield f"{when} program {step}"
-            if done.returncode != -signal.SIGKILL:
-                assert done.returncode == 0, done.stderr
-                assert step > 1, "none of the programs was run"
-                return
+            yield f"{when} program {step}", f"{place}:{os.environ['PATH']}"
     raise AssertionError("it never ends")

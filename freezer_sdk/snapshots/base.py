@@ -54,9 +54,10 @@ class SnapshotProvider(Plugin):
     def create(self, paths: Sequence[Path]) -> AbstractContextManager[SnapshotGroup]:
         """One consistent group of snapshots for all paths.
 
-        The snapshots are there when the context is entered, and everything made is removed on leaving, whatever
-        happened. All that is made bears a name of :mod:`freezer_sdk.snapshots.label`, so that :meth:`reap` finds it
-        even when this process is killed between two steps.
+        The call may look around, and changes nothing; entering the context makes the snapshots, while an application
+        may be waiting for it; everything made is removed on leaving, whatever happened. All that is made bears a name
+        of :mod:`freezer_sdk.snapshots.label`, so that :meth:`reap` finds it even when this process is killed between
+        two steps.
 
         Args:
             paths: absolute.

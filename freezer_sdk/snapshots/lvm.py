@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -115,30 +116,32 @@ class LvmProvider(SnapshotProvider):
         names = ", ".join(f"{origin.full_name}{' (thin)' if origin.pool else ''}" for origin in origins)
         return Probe(possible=reason is None, reason=reason or f"LVM: {names}")
 
-    @contextmanager
-    def create(self, paths: Sequence[Path]) -> Iterator[SnapshotGroup]:
-        """See :meth:`SnapshotProvider.create <freezer_sdk.snapshots.base.SnapshotProvider.create>`."""
+    def create(self, paths: Sequence[Path]) -> AbstractContextManager[SnapshotGroup]:
+        """See :meth:`SnapshotProvider.create <freezer_sdk.snapshots.base.SnapshotProvider.create>`.
+
+        Looks for the volumes at once: an application may be waiting when the context is entered.
+        """
         places = _by_origin(self._places(paths))
-        room = room_arguments(self._room, list(places))
+        return self._created(places, room_arguments(self._room, list(places)))
+
+    @contextmanager
+    def _created(
+        self, places: Mapping[Volume, Sequence[_Place]], room: Mapping[Volume, Sequence[str]]
+    ) -> Iterator[SnapshotGroup]:
         label = Label.new(self._prefix)
+        numbers = [None] if len(places) == 1 else range(len(places))
+        snapshots = []
         with ExitStack() as stack:
             stack.callback(_remove_all, label)
             folder = stack.enter_context(private_folder(label))
-            names = {}
-            for number, origin in enumerate(places):
-                names[origin] = self._snapshot_name(label, number if len(places) > 1 else None)
+            points = [self._mount_point(folder, number, stack) for number in numbers]
+            for (origin, inside), number, point in zip(places.items(), numbers, points, strict=True):
+                name = self._snapshot_name(label, number)
                 permission = "r" if self._permission == "ro" else "rw"
-                make_snapshot(origin, name=names[origin], label=label, room=room[origin], permission=permission)
-            made = {(each.group, each.name): each for each in volumes() if str(label) in each.tags}
-            snapshots = []
-            for number, (origin, inside) in enumerate(places.items()):
-                volume = made[origin.group, names[origin]]
-                point = self._mount_point(folder, number if len(places) > 1 else None, stack)
-                flags = self._mount(volume, point, inside[0].mount.kind, existing=self._point is not None)
-                if self._point is not None:
-                    stack.callback(unmount, point)
-                snapshots.append(_Snapshot(origin=origin, volume=volume, point=point, flags=flags, places=inside))
-            yield _LvmGroup(snapshots)
+                make_snapshot(origin, name=name, label=label, room=room[origin], permission=permission)
+                snapshots.append(_Snapshot(origin=origin, name=name, label=label, point=point, places=inside))
+            flags = [self._mount(each, stack) for each in snapshots]
+            yield _LvmGroup(snapshots, flags)
 
     def reap(self) -> Sequence[str]:
         """See :meth:`SnapshotProvider.reap <freezer_sdk.snapshots.base.SnapshotProvider.reap>`."""
@@ -200,25 +203,29 @@ class LvmProvider(SnapshotProvider):
         point = self._point if number is None else self._point / str(number)
         if os.path.ismount(point):
             raise SnapshotError(f"something is mounted on {point} already", hint="unmount it, or name another folder")
-        for each in ([] if number is None else [self._point]) + [point]:
-            with suppress(FileExistsError):
-                try:
-                    each.mkdir(mode=0o700)
-                except FileNotFoundError as error:
-                    raise SnapshotError(f"cannot make {each}: {error.strerror}") from error
-                stack.callback(each.rmdir)
+        for each in dict.fromkeys((self._point, point)):
+            try:
+                each.mkdir(mode=0o700)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise SnapshotError(f"cannot make {each}: {error.strerror}") from error
+            stack.callback(each.rmdir)
         return point
 
-    def _mount(self, volume: Volume, point: Path, kind: str, *, existing: bool) -> str:
+    def _mount(self, made: _Snapshot, stack: ExitStack) -> str:
         """Mounts a snapshot, and tells the options that it took."""
+        kind = made.places[0].mount.kind
         attempts = [(self._permission, *flags) for flags in _ATTEMPTS.get(kind, ((),))]
         for flags in attempts[: 1 if self._permission == "rw" else None]:
             try:
-                mount(volume.device, point, kind=kind, options=flags, existing=existing)
+                mount(made.device, made.point, kind=kind, options=flags, existing=self._point is not None)
             except SnapshotError as error:
                 failure = error
-            else:
-                return ",".join(flags)
+                continue
+            if self._point is not None:
+                stack.callback(unmount, made.point)
+            return ",".join(flags)
         raise failure
 
 
@@ -238,37 +245,47 @@ class _Place:
 
 @dataclass(frozen=True, kw_only=True)
 class _Snapshot:
-    """One snapshot, mounted.
+    """One snapshot.
 
     Attributes:
-        flags: options that it is mounted with.
+        name: within the volume group of its origin.
+        point: where it is mounted.
     """
 
     origin: Volume
-    volume: Volume
+    name: str
+    label: Label
     point: Path
-    flags: str
     places: Sequence[_Place]
+
+    @property
+    def full_name(self) -> str:
+        """``GROUP/NAME``."""
+        return f"{self.origin.group}/{self.name}"
+
+    @property
+    def device(self) -> Path:
+        """The block device, without asking LVM for it."""
+        return Path("/dev", self.origin.group, self.name)
 
 
 class _LvmGroup(SnapshotGroup):
     """Views are folders in the mounted snapshots."""
 
-    def __init__(self, snapshots: Sequence[_Snapshot]) -> None:
+    def __init__(self, snapshots: Sequence[_Snapshot], flags: Sequence[str]) -> None:
         self._snapshots = snapshots
         self.views = {place.path: each.point / place.inner for each in snapshots for place in each.places}
         self.facts = {
             "provider": "lvm",
             "snapshots": [
                 {
-                    "name": each.volume.full_name,
+                    "name": each.full_name,
                     "volume": each.origin.full_name,
                     "thin": bool(each.origin.pool),
-                    "size": each.volume.size,
-                    "mounted": each.flags,
+                    "mounted": mounted,
                     "paths": [str(place.path) for place in each.places],
                 }
-                for each in snapshots
+                for each, mounted in zip(snapshots, flags, strict=True)
             ],
             "atomic": len(snapshots) == 1,
         }
@@ -279,21 +296,20 @@ class _LvmGroup(SnapshotGroup):
         Raises:
             SnapshotError: one is not, or has not.
         """
-        now = {(volume.group, volume.name): volume for volume in volumes()}
+        now = {volume.full_name: volume for volume in volumes()}
         for each in self._snapshots:
-            volume = now.get((each.volume.group, each.volume.name))
-            name = each.volume.full_name
-            if volume is None or not each.volume.tags <= volume.tags:
-                raise SnapshotError(f"the snapshot {name} has been removed while it was in use")
+            volume = now.get(each.full_name)
+            if volume is None or str(each.label) not in volume.tags:
+                raise SnapshotError(f"the snapshot {each.full_name} has been removed while it was in use")
             if volume.invalid:
-                size = each.volume.size >> 20
                 raise SnapshotError(
-                    f"the snapshot {name} is invalid: more than its {size} MiB changed on {each.origin.full_name}",
+                    f"the snapshot {each.full_name} is invalid: more than its {volume.size >> 20} MiB changed on "
+                    f"{each.origin.full_name}",
                     hint="give it more room (option size), or back up when less is written",
                 )
-            pool = now.get((volume.group, volume.pool))
+            pool = now.get(f"{volume.group}/{volume.pool}")
             if volume.health == "failed" or (pool is not None and pool.health == "failed"):
-                raise SnapshotError(f"the thin pool of the snapshot {name} has failed")
+                raise SnapshotError(f"the thin pool of the snapshot {each.full_name} has failed")
 
 
 def _by_origin(places: Sequence[_Place]) -> Mapping[Volume, Sequence[_Place]]:
@@ -308,10 +324,10 @@ def _is_named(origin: Volume, name: str) -> bool:
     if name in (origin.name, origin.full_name, f"/dev/{origin.full_name}", str(origin.device)):
         return True
     try:
-        device = os.stat(name).st_rdev
+        info = os.stat(name)
     except OSError:
         return False
-    return name.startswith("/") and f"{os.major(device)}:{os.minor(device)}" == origin.number
+    return stat.S_ISBLK(info.st_mode) and f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}" == origin.number
 
 
 def _remove_all(label: Label) -> None:
