@@ -36,7 +36,8 @@ class Database:
         return pymysql.connect(**login, autocommit=True).cursor()
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        with contextlib.closing(self.connect()) as cursor, contextlib.closing(cursor.connection):
+        outer = self.connect()
+        with contextlib.closing(outer.connection), contextlib.closing(outer) as cursor:
             cursor.execute(query)
             return list(cursor.fetchall())
 
@@ -59,7 +60,7 @@ class Database:
     def table(self) -> Iterator[str]:
         """A database of the test's own with a table for a :class:`Writer`; its name."""
         name = f"t{secrets.token_hex(4)}"
-        self.rows(f"CREATE DATABASE {name}")
+        self.rows(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
         self.rows(f"CREATE TABLE {name}.t (i INT PRIMARY KEY, filling VARCHAR(200)) ENGINE=InnoDB")
         try:
             yield name

@@ -48,6 +48,8 @@ def check_directory(
     if in_use(target):
         raise RestoreError(f"a database server runs on {target} already")
     directory = os.path.realpath(target)
+    if not os.path.isdir(os.path.join(directory, "mysql")):  # a server would start, and make all that is missing
+        raise RestoreError(f"there is no data directory in {target}")
     options = settings.server_options
     with private_server(directory, facts, options, limit=settings.start_timeout, grants=False) as (server, _):
         found = _examined(server, queries)

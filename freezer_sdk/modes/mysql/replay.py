@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from freezer_sdk.errors import CommandFailed
 from freezer_sdk.modes.mysql.login import Login
 from freezer_sdk.modes.mysql.optionfile import private_option_file
 from freezer_sdk.streams.command import find_program
@@ -41,19 +42,27 @@ class Replay:
         Raises:
             CommandFailed: the program is missing, or the server refused a statement.
         """
-        feed_program(
-            [
-                self.program,
-                f"--defaults-file=/dev/fd/{self.descriptor}",
-                "--batch",
-                "--binary-mode",
-                "--local-infile=0",
-                "--default-character-set=utf8mb4",
-            ],
-            reader,
-            name=name,
-            package=self.package,
-            descriptors=(self.descriptor,),
-            secrets=self.secrets,
-            progress=progress,
-        )
+        command = [
+            self.program,
+            f"--defaults-file=/dev/fd/{self.descriptor}",
+            "--batch",
+            "--binary-mode",
+            "--local-infile=0",
+            "--default-character-set=utf8mb4",
+        ]
+        try:
+            feed_program(
+                command,
+                reader,
+                name=name,
+                package=self.package,
+                descriptors=(self.descriptor,),
+                secrets=self.secrets,
+                progress=progress,
+            )
+        except CommandFailed as error:
+            _, mark, reason = error.message.rpartition("\nERROR ")
+            if not mark:
+                raise
+            # what stands before it is the statement, with data of users
+            raise CommandFailed(f"{name}: {self.program}: ERROR {reason}", hint=error.hint) from None
