@@ -24,6 +24,8 @@ _FIELDS = (
 _QUERY_TIMEOUT = 120.0
 _CHANGE_TIMEOUT = 600.0  # a snapshot waits until the file system has written what it holds in memory
 _SHARE = re.compile(r"([0-9]{1,3})%(FREE|ORIGIN|VG)", re.ASCII)
+_UDEV = Path("/run/udev/control")
+_WITHOUT_UDEV = "activation { udev_sync = 0 udev_rules = 0 } devices { obtain_device_list_from_udev = 0 }"
 _STATE = 4  # place of the letter in lv_attr
 _INVALID = ("I", "S")  # invalid; suspended and invalid
 
@@ -142,13 +144,8 @@ def remove(volume: Volume) -> None:
         SnapshotError: it stays in use.
     """
 
-    def attempt() -> None:
-        run_command(
-            ["lvremove", "--force", "--yes", "--quiet", volume.full_name], timeout=_CHANGE_TIMEOUT, package=PACKAGE
-        )
-
     try:
-        while_busy(attempt)
+        while_busy(lambda: _run("lvremove", "--force", "--yes", "--quiet", volume.full_name, timeout=_CHANGE_TIMEOUT))
     except CommandFailed as error:
         raise SnapshotError(f"cannot remove {volume.full_name}: {error.message}", hint=error.hint) from error
 
@@ -230,8 +227,14 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(filter(None, text.split(",")))
 
 
+def _run(program: str, *arguments: str, timeout: float) -> str:
+    """Runs one of LVM's programs, which makes device nodes itself where there is no udev that would."""
+    config = [] if _UDEV.exists() else ["--config", _WITHOUT_UDEV]
+    return run_command([program, *config, *arguments], timeout=timeout, package=PACKAGE)
+
+
 def _lvm(program: str, *arguments: str, timeout: float) -> str:
     try:
-        return run_command([program, *arguments], timeout=timeout, package=PACKAGE)
+        return _run(program, *arguments, timeout=timeout)
     except CommandFailed as error:
         raise SnapshotError(f"LVM: {error.message}", hint=error.hint) from error

@@ -97,6 +97,27 @@ def test_names_and_places_can_be_chosen(group: Group, tmp_path: Path) -> None:
     assert not any(row["origin"] for row in group.volumes().values())
 
 
+def test_udev_is_not_needed(group: Group, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lvm.conf").write_text("")  # by default LVM leaves device nodes to udev
+    monkeypatch.setenv("LVM_SYSTEM_DIR", str(tmp_path))
+    volume = group.folder / "ext4"
+    with LvmProvider(size="8M").create([volume]) as made:
+        assert "lost+found" in os.listdir(view_of(volume, made.views))
+    assert group.leftovers() == []
+
+
+def test_a_volume_goes_on_after_a_failure(group: Group, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrapper = tmp_path / "lvcreate"
+    wrapper.write_text(f"#!/bin/sh\ndmsetup suspend {group.name}-ext4\nexit 5\n")
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    volume = group.folder / "ext4"
+    with pytest.raises(SnapshotError, match="status 5"), LvmProvider(size="8M").create([volume]):
+        pass
+    assert run("dmsetup", "info", "-c", "--noheadings", "-o", "suspended", f"{group.name}-ext4").strip() == "Active"
+    (volume / "written").touch()
+
+
 def test_what_cannot_be_is_told_beforehand(group: Group) -> None:
     volume = group.folder / "xfs"
     for wrong in ({"volume_group": "other"}, {"source_volume": "other"}, {"source_volume": "/dev/null"}):
