@@ -16,7 +16,7 @@ from freezer_sdk.errors import SourceUnreadable
 from freezer_sdk.files import posix
 from freezer_sdk.files.extras import pack_device, pack_extents, pack_xattr
 from freezer_sdk.files.patterns import Patterns
-from freezer_sdk.files.report import NOT_IN_SNAPSHOT, Reporter
+from freezer_sdk.files.report import NOT_IN_SNAPSHOT, OUT_OF_SNAPSHOT, Reporter
 from freezer_sdk.modes.base import FLAG_HARDLINK, FLAG_NOT_DESCENDED, STAT, Extra, Extras
 
 CACHE_TAG = b"CACHEDIR.TAG"
@@ -43,6 +43,7 @@ class WalkState:
     mount_points: list[bytes]
     missing: Collection[bytes]
     roots: Collection[bytes]
+    in_snapshot: bool
     keep_open: int
     systems: dict[int, bytes] = field(default_factory=dict)
 
@@ -275,16 +276,19 @@ class ScannedDirectory:
         return st, 0
 
     def _follow(self, index: int, name: bytes, st: os.stat_result) -> os.stat_result:
+        state = self._state
         try:
             target = os.stat(name, dir_fd=self._fd)
         except OSError as error:
             message = f"stored as a link, since it leads nowhere: {error.strerror}"
-            self._state.report.note(self.child_path(name), "dangling", message)
+            state.report.note(self.child_path(name), "dangling", message)
             return st
         if stat.S_ISDIR(target.st_mode) and (target.st_dev, target.st_ino) in self._ancestry():
             message = "stored as a link, since it leads to a directory that contains it"
-            self._state.report.note(self.child_path(name), "loop", message)
+            state.report.note(self.child_path(name), "loop", message)
             return st
+        if state.in_snapshot and target.st_dev != self._root_device_for(st.st_dev):
+            state.report.note(self.child_path(name), *OUT_OF_SNAPSHOT)
         self._followed.add(index)
         return target
 

@@ -14,6 +14,9 @@ NOT_IN_SNAPSHOT = (
 )
 """Kind and message of the problem of a directory that a snapshot has without its content."""
 
+OUT_OF_SNAPSHOT = ("out-of-snapshot", "followed out of the snapshot: what it leads to is stored as it is now")
+"""Kind and message of the problem of a link that is followed to where no snapshot was made."""
+
 
 class Reporter:
     """Passes problems on; a warning is passed on once for each kind, and counted after that."""

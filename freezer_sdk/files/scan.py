@@ -168,6 +168,7 @@ class LocalTree(Tree):
             mount_points=self.mount_points,
             missing=self.missing,
             roots=self.roots,
+            in_snapshot=self._as_of is not None,
             keep_open=_KEPT_OPEN,
         )
         roots = Roots(state, {root: self._read(root, root) for root in self.roots}, self._covered)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -177,6 +179,41 @@ def test_a_mount_of_the_same_volume_is_read_from_its_own_view(volume: Path, tmp_
 def test_excludes_are_about_original_paths(freezer: Freezer, volume: Path, tmp_path: Path) -> None:
     backup = back_up(freezer, volume, snapshot="auto", excludes=[f"{volume}/folder/file", "/again"])
     assert set(restored(freezer, backup, tmp_path / "out")) == {"folder/other"}
+
+
+def test_links_that_lead_out_of_the_snapshot_are_told(freezer: Freezer, volume: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("live")
+    (volume / "folder" / "out").symlink_to(tmp_path / "elsewhere")
+    (volume / "folder" / "in").symlink_to("file")
+    backup = back_up(freezer, volume / "folder", snapshot="auto", mode_options={"follow": "soft"})
+    assert backup.status is Status.COMPLETE
+    told = [each.path for each in backup.problems if each.kind == "out-of-snapshot"]
+    assert told == [str(volume / "folder" / ("" if backup.engine == "tar" else "out"))]
+    assert restored(freezer, backup, tmp_path / "out")["out"] == "live"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_program_that_is_ended(volume: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """By itself it leaves nothing; what a kill leaves is reaped, and then the next run is as any other."""
+    script = f"touch {tmp_path}/started; while :; do head -c 100000 /dev/zero; sleep 0.1; done"
+    name = ["--name", "volume", "--snapshot", "btrfs", "--snapshot-label-prefix", volume.name]
+    command = ["--command", "slow", "--", "sh", "-c", script]
+    freezer = [sys.executable, "-m", "freezer_cli.main", "--storage", f"local:{tmp_path}/repository"]
+    subprocess.run([*freezer, "repository", "init", "--no-encryption"], check=True, capture_output=True)
+    process = subprocess.Popen([*freezer, "backup", "create", volume, *name, *command], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "started").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert len(snapshots(volume)) == 1
+    process.send_signal(number)
+    process.wait(60)
+    assert len(snapshots(volume)) == (number == signal.SIGKILL)
+    options = ["--provider", "btrfs", "--option", f"label-prefix={volume.name}"]
+    subprocess.run([*freezer, "snapshot", "reap", *options], check=True, capture_output=True)
+    assert snapshots(volume) == []
+    subprocess.run([*freezer, "backup", "create", volume, *name], check=True, capture_output=True)
 
 
 def test_a_group_makes_one_snapshot_for_all(volume: Path, tmp_path: Path) -> None:

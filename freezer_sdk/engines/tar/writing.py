@@ -19,7 +19,7 @@ from freezer_sdk.engines.tar.scratch import ScratchFile
 from freezer_sdk.engines.tar.snapshot import Known, Snapshot, in_place, settled
 from freezer_sdk.engines.tar.survey import Survey
 from freezer_sdk.errors import CommandFailed, ConfigurationError, SourceUnreadable
-from freezer_sdk.files.report import NOT_IN_SNAPSHOT, Reporter
+from freezer_sdk.files.report import NOT_IN_SNAPSHOT, OUT_OF_SNAPSHOT, Reporter
 from freezer_sdk.model import Buffer
 from freezer_sdk.modes.base import ProblemHandler, Protected, Stream, Tree, TreeRules
 from freezer_sdk.streams.process import ProcessReader
@@ -206,6 +206,9 @@ class LevelWriter:
         rules = self._source.rules
         for path in () if rules.one_file_system else rules.missing:
             self._report.fatal(path, *NOT_IN_SNAPSHOT)
+        if self._source.as_of_ns is not None and self._source.follows:
+            message = "links that lead out of the snapshot are stored as what they lead to now"
+            self._report.note(self._source.root, OUT_OF_SNAPSHOT[0], message)
 
     def _written(self, state: bytes, status: int | None) -> Written:
         messages, source = self._messages, self._source
