@@ -85,13 +85,16 @@ class Writer:
 
     Nobody else may write into the server: then the binary log's numbers tell which rows a position stands for.
 
+    Args:
+        pause: seconds between two of them, where there is little to compute with.
+
     Attributes:
         acknowledged: the last row that the server said to be stored.
         before: the sequence number of the last transaction before the first row.
     """
 
-    def __init__(self, database: Database, name: str) -> None:
-        self._cursor = database.connect()
+    def __init__(self, database: Database, name: str, *, pause: float = 0.0) -> None:
+        self._cursor, self._pause = database.connect(), pause
         self._table = f"{name}.t"
         self._stop = threading.Event()
         self._some = threading.Event()
@@ -103,7 +106,7 @@ class Writer:
 
     def _write(self) -> None:
         try:
-            while not self._stop.is_set():
+            while not self._stop.wait(self._pause):
                 number = self.acknowledged + 1
                 self._cursor.execute(f"INSERT INTO {self._table} VALUES (%s, %s)", (number, "x" * 100))
                 self.acknowledged = number

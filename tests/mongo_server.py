@@ -55,8 +55,8 @@ class Mongo:
 class MongoWriter(Writer):
     """One document for each number, acknowledged when the journal has it."""
 
-    def __init__(self, server: Mongo, database: str) -> None:
-        super().__init__()
+    def __init__(self, server: Mongo, database: str, *, pause: float = 0.0) -> None:
+        super().__init__(pause=pause)
         self._client = server.client()
         concern = pymongo.WriteConcern(w=1, j=True)
         self._collection = self._client[database].get_collection("t", write_concern=concern)

@@ -23,12 +23,16 @@ from freezer_sdk.snapshots.base import SnapshotProvider
 class Writer(ABC):
     """Stores 1, 2, 3, ..., one after the other, for as long as the context lasts.
 
+    Args:
+        pause: seconds between two of them, where there is little to compute with.
+
     Attributes:
         acknowledged: the last number that the server said to be stored.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, pause: float = 0.0) -> None:
         self.acknowledged = 0
+        self._pause = pause
         self.failure: Exception | None = None
         self._stop = threading.Event()
         self._some = threading.Event()
@@ -44,7 +48,7 @@ class Writer(ABC):
 
     def _write(self) -> None:
         try:
-            while not self._stop.is_set():
+            while not self._stop.wait(self._pause):
                 self.store(self.acknowledged + 1)
                 self.acknowledged += 1
                 if self.acknowledged >= 20:
