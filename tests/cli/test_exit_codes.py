@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli.program import PASSWORD, Cli
+from cli.program import PASSWORD, PROGRAM, Cli
+from rights import AS_OTHERS, needs_rights
 
 from freezer_sdk import errors
 
@@ -77,6 +78,18 @@ def test_a_defect_is_no_traceback_unless_asked_for(plugins: Cli) -> None:
     debug = plugins("backup", "list", "--storage", "raising:defect", "--debug", code=None)
     assert debug.code == 1
     assert "Traceback" in debug.err
+
+
+@needs_rights
+def test_a_restore_of_what_could_not_be_read_is_partial(repo: Cli, tree: Path, tmp_path: Path) -> None:
+    (tree / "sub").chmod(0)
+    command = [*AS_OTHERS, PROGRAM, "backup", "create", str(tree), "--name", "etc"]
+    done = subprocess.run(command, env=repo.environment(), capture_output=True, timeout=120, check=False)
+    assert done.returncode == 3, done.stderr
+    result = repo("backup", "restore", "latest", tmp_path / "out", "-f", "json", code=3)
+    assert [(each["kind"], each["path"]) for each in result.json["problems"]] == [("incomplete", "sub")]
+    assert "Permission denied" in result.err
+    repo("backup", "restore", "latest", tmp_path / "some", "--include", "a.txt")
 
 
 def test_a_restore_with_problems_is_partial(filled: Cli, tmp_path: Path) -> None:

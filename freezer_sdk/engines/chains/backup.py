@@ -26,10 +26,11 @@ from freezer_sdk.engines.chains.encoding import StreamWriter
 from freezer_sdk.engines.chains.layout import series_name
 from freezer_sdk.engines.chains.lock import SeriesLock
 from freezer_sdk.engines.chains.planning import Plan, Planner
-from freezer_sdk.engines.chains.record import CUT, MAX_PROBLEMS, Record, Stored
+from freezer_sdk.engines.chains.record import MAX_PROBLEMS, Record, Stored
 from freezer_sdk.engines.chains.removal import mark_started, remove_level, tidy
 from freezer_sdk.engines.chains.store import Store
 from freezer_sdk.errors import ConfigurationError
+from freezer_sdk.files.unread import CUT
 from freezer_sdk.model import Backup, BackupOptions, Buffer, Event, Problem, Status
 from freezer_sdk.modes.base import Protected
 from freezer_sdk.policy.levels import LevelPolicy

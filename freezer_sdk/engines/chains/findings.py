@@ -38,14 +38,3 @@ class Findings:
     def fatal(self) -> bool:
         """Whether something is not whole."""
         return any(problem.fatal for problem in self.problems)
-
-
-def unread(problem: Problem, path: str) -> Problem:
-    """What a restore tells of an item that could not be read whole when the backup was made: it is old, mixed or gone.
-
-    Args:
-        problem: of the backup.
-        path: of the item in the target.
-    """
-    message = f"was not read whole when it was backed up: {problem.message}"
-    return Problem(path=path, kind="incomplete", message=message)

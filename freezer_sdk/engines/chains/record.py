@@ -16,8 +16,6 @@ from freezer_sdk.model import Backup, BackupStats, Buffer, Problem, Status
 VERSION: Final = 1
 MAX_PROBLEMS: Final = 10_000
 """A record lists so many, so that it stays readable whatever goes wrong."""
-CUT: Final = "cut"
-"""Kind of the last problem of a record that does not list all of them."""
 MAX_SIZE: Final = 16 << 20
 """What is larger is no record."""
 

@@ -18,7 +18,6 @@ from freezer_sdk.engines.base import Context, Repository
 from freezer_sdk.engines.chains.backup import BackupRun
 from freezer_sdk.engines.chains.drills import ChainDrills
 from freezer_sdk.engines.chains.extract import reading
-from freezer_sdk.engines.chains.findings import unread
 from freezer_sdk.engines.chains.items import sound
 from freezer_sdk.engines.chains.layout import LevelId
 from freezer_sdk.engines.chains.listing import Listing
@@ -30,6 +29,7 @@ from freezer_sdk.engines.chains.store import Store
 from freezer_sdk.engines.chains.verify import Verification
 from freezer_sdk.engines.chains.whole import Whole
 from freezer_sdk.errors import CapabilityMissing, IntegrityError, RestoreError
+from freezer_sdk.files.unread import described
 from freezer_sdk.model import (
     Backup,
     BackupOptions,
@@ -208,7 +208,7 @@ class ChainRepository:
             return Restore(opening, options, context).run(target)
         for problem in listed.backup.problems:
             if problem.fatal:
-                findings.add(unread(problem, problem.path))
+                findings.add(described(problem, problem.path))
         return RestoreResult(
             backup=backup,
             target=target,

@@ -11,15 +11,14 @@ from typing import Any, Final, NamedTuple
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.chains.arriving import Arriving, Packed
 from freezer_sdk.engines.chains.content import Content, Piece
-from freezer_sdk.engines.chains.findings import unread
 from freezer_sdk.engines.chains.items import Items, sound
 from freezer_sdk.engines.chains.reading import DOUBT, Opening
-from freezer_sdk.engines.chains.record import CUT
 from freezer_sdk.engines.chains.select import Selected, Selection, names_by_directory, recorded_path
 from freezer_sdk.engines.chains.writers import writers_of
 from freezer_sdk.errors import IntegrityError, RestoreError
 from freezer_sdk.files.scope import Root, Scope, candidates, join
 from freezer_sdk.files.target import Decision, Item, RestoreTarget, TargetUnusable
+from freezer_sdk.files.unread import CUT, unread
 from freezer_sdk.model import Entry, EntryType, Event, Problem, RestoreOptions, RestoreResult
 
 _EVENT_EVERY: Final = 0.1  # seconds
@@ -322,11 +321,8 @@ class Restore:
 
     def _tell_unread(self) -> None:
         told = {problem.path for problem in self._findings.problems if problem.fatal}
-        for problem in self._backup.problems:
-            path = os.fsencode(problem.path)
-            place = os.fsdecode(self._scope.place(path))
-            if problem.fatal and place not in told and self._scope.chooses(path, is_directory=False, root=self._root):
-                self._findings.add(unread(problem, place))
+        for problem in unread(self._backup.problems, self._scope, [self._root], told=told):
+            self._findings.add(problem)
 
     def _tell_doubt(self, path: bytes, first: bytes) -> None:
         if first in self._doubtful:

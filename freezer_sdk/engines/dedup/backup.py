@@ -33,6 +33,7 @@ from freezer_sdk.errors import (
     SourceUnreadable,
 )
 from freezer_sdk.files import posix
+from freezer_sdk.files.unread import CUT
 from freezer_sdk.model import Backup, BackupOptions, BackupStats, Event, Problem, Status
 from freezer_sdk.modes.base import Extras, Protected, Stream, Tree
 
@@ -144,7 +145,7 @@ class BackupRun:
         streams = [source for source in protected.sources if isinstance(source, Stream)]
         if self._count_problems > len(self._problems):
             message = f"{self._count_problems - len(self._problems)} more problems are not listed"
-            self._problems.append(Problem(path="", kind="cut", message=message, fatal=False))
+            self._problems.append(Problem(path="", kind=CUT, message=message, fatal=False))
         counts = scan.counts
         stats = BackupStats(
             **dataclasses.asdict(counts),

@@ -202,6 +202,8 @@ class Restore:
                     helper.close()
                 for file in list(self._open):
                     self._abort(file)
+            for problem in selection.unread({problem.path for problem in self._problems if problem.fatal}):
+                self._problem(problem)
             target.finish()
             self._counts["files"] -= len(self._lost)
             self._counts["bytes"] -= sum(self._lost)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,12 +14,14 @@ from freezer_sdk.engines.dedup.page import Content, Page
 from freezer_sdk.engines.dedup.tree import DirectoryReader, HeldPages, Node, TreeReader, check_depth
 from freezer_sdk.errors import IntegrityError, RestoreConflict
 from freezer_sdk.files.scope import Relation, Root, Scope, join
+from freezer_sdk.files.unread import unread, unread_names
 from freezer_sdk.model import Layout, Problem, RestoreOptions
 
 Selected = tuple[bytes, Node | None, frozenset[bytes] | None]
 """Path below the target; the entry, or ``None`` for a directory that is only implied; all names in a directory."""
 
 _DIRECTORY = stat.S_IFDIR >> 12
+_NO_NAMES: frozenset[bytes] = frozenset()
 
 
 class Leaves(NamedTuple):
@@ -60,6 +63,7 @@ class Selection:
         self._commit, self._trees, self._options = commit, trees, options
         self._roots = list(trees.nodes(commit.root, top=True))
         found = self.roots
+        self._kept = unread_names(commit.backup.problems) if options.delete else {}
         self._missing = [path for path in map(os.fsencode, commit.backup.paths) if path not in found]
         self._scope = Scope(
             [Root(root.name, stat.S_ISDIR(root.attributes.mode)) for root in self._roots],
@@ -86,6 +90,17 @@ class Selection:
     def place(self, recorded: bytes) -> bytes:
         """The path below the target of a recorded one."""
         return self._scope.place(recorded)
+
+    def unread(self, told: AbstractSet[str]) -> Iterator[Problem]:
+        """What is chosen and was not read whole when it was backed up.
+
+        Args:
+            told: paths of problems that the restore has told of.
+        """
+        if self._kept is None:
+            message = "nothing was deleted from the target: not all is known of what the backup could not read"
+            yield Problem(path="", kind="delete", message=message, fatal=False)
+        yield from unread(self._commit.backup.problems, self._scope, self.roots, told=told)
 
     def entries(self, problem: Callable[[Problem], None]) -> Iterator[Selected | Leaves]:
         """Everything that was chosen, one by one or, where nothing is left out, page by page.
@@ -220,10 +235,10 @@ class Selection:
 
     def _names(self, content: Content, recorded: bytes, problem: Callable[[Problem], None]) -> frozenset[bytes] | None:
         """All names of a directory when extra files are to be deleted; ``None``: leave it alone."""
-        if not self._options.delete:
+        if not self._options.delete or self._kept is None:
             return None
         try:
-            return frozenset(node.name for node in self._trees.nodes(content))
+            return self._kept.get(recorded, _NO_NAMES).union(node.name for node in self._trees.nodes(content))
         except IntegrityError as error:
             problem(Problem(path=os.fsdecode(recorded), kind="damaged", message=str(error)))
             return None

@@ -1,6 +1,6 @@
 """Files of a level 0 that are given on while its headers are read, so that the stream is read once.
 
-GNU tar writes all directories with their listings before all files. From then on a file that its directory lists and that
+GNU tar writes all directories with their listings before all files. From then on a file that its directory lists and
 comes for the first time is what the final tree has there, unless something comes that GNU tar does not write at this
 place: then everything that was given is taken back, and comes again when the tree is known.
 """
