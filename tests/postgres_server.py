@@ -41,7 +41,7 @@ class Cluster:
         return done.stdout.strip()
 
     def client(self, database: str = "postgres", user: str = "postgres") -> list[str]:
-        where = f"host={self.sockets} port={self.port} user={user} dbname={database}"
+        where = f"host={self.sockets} port={self.port} user={user} dbname='{database}'"
         return [str(self.programs / "psql"), "-XAtq", where]
 
     def login(self, **options: Any) -> dict[str, Any]:

@@ -98,8 +98,8 @@ def _from_stream(restorer: Restorer, folder: Path, facts: Mapping[str, Any]) -> 
                 package="tar",
                 progress=lambda count: restorer.progress(size=count),
             )
-        if owned:
-            give_to(folder, owner_of(folder / "PG_VERSION"))
+        # the server refuses a directory that others may enter
+        give_to(folder, owner_of(folder / "PG_VERSION"), mode=int(facts["directory_mode"], 8))
     except BaseException as error:
         _clear(folder)  # half a data directory must not be taken for a whole one
         if isinstance(error, CommandFailed):

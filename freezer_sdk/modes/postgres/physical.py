@@ -30,6 +30,7 @@ def from_physical(settings: Settings) -> Iterator[Protected]:
                 hint="use the strategy snapshot or dump",
             )
         facts = described(session, strategy=Strategy.PHYSICAL, major=major, version=version)
+        facts |= {"stream": STREAM, "directory_mode": session.value("SHOW data_directory_mode")}
         programs = settings.login.programs
         login = replace(settings.login, programs=Programs(folder=programs.folder, major=major))
         ready = replace(session, login=login)
@@ -43,5 +44,5 @@ def from_physical(settings: Settings) -> Iterator[Protected]:
         )
         yield Protected(
             sources=[Stream(name=STREAM, open=lambda: ready.reader(command, name=STREAM))],
-            facts={"postgres": {**facts, "stream": STREAM}},
+            facts={"postgres": facts},
         )
