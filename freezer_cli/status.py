@@ -64,7 +64,7 @@ class ShowStatus(GroupCommand, ListCommand):
 
     examples = (
         "freezer status --max-age 26h",
-        "freezer status --max-age 26h --drill-max-age 30d --expect etc --expect db",
+        "freezer status --max-age 26h --drill-max-age 30d --expect etc",
         "freezer status --max-age 26h --nagios",
     )
     nagios = False

@@ -30,8 +30,8 @@ class RunDrill(RepositoryCommand, ResultCommand):
 
     examples = (
         "freezer drill run --name etc",
-        "freezer drill run --name home --sample 5% --scratch /srv/scratch",
-        "freezer drill run --name db --query 'SELECT 1 FROM shop.orders LIMIT 1'",
+        "freezer drill run --name etc --sample 5% --scratch /srv/scratch",
+        "freezer drill run 3f2a9c1e -f json",
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

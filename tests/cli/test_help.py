@@ -121,6 +121,7 @@ def test_examples_run_as_they_are_printed(example_place: Cli, tree: Path, tmp_pa
         "restore 3f2a9c1e / ": f"restore 3f2a9c1e {tmp_path}/root ",
         f"restore {first} / ": f"restore {first} {tmp_path}/root ",
         "/tmp/conformance": f"{tmp_path}/conformance",
+        "/srv/scratch": f"{tmp_path}",
     }
     # they change what the others see
     late = ("config sample", "backup undelete", "backup delete", "backup create", "backup import")
