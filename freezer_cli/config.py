@@ -218,9 +218,14 @@ def _wrong_options(profile: Profile) -> list[str]:
         (ENGINE, profile.engine or "dedup", profile.engine_options),
         (MODE, profile.backup.get("mode", "fs"), profile.mode_options),
     ]
-    if profile.backup.get("snapshot") not in (None, AUTO, NONE):
-        chosen.append((SNAPSHOT, profile.backup["snapshot"], profile.snapshot_options))
+    provider = profile.backup.get("snapshot")
+    if provider not in (None, AUTO, NONE):
+        chosen.append((SNAPSHOT, provider, profile.snapshot_options))
     wrong = []
+    if provider in (None, AUTO, NONE):
+        known = {option.name for option in declared_options(None)}
+        unknown = ", ".join(repr(name) for name in profile.snapshot_options if name not in known)
+        wrong += [f"profile {profile.name}: no snapshot provider has the option {unknown}"] if unknown else []
     sizes: list[tuple[str, Any, Callable[[Any], Any]]] = [
         ("upload-limit", profile.upload_limit, parse_size),
         ("download-limit", profile.download_limit, parse_size),

@@ -202,7 +202,7 @@ class Freezer(Receiver):
             host: recorded host; by default the name of this one.
             excludes: gitignore-like patterns, for modes that know them.
             snapshot: the name of a snapshot provider, or ``auto`` for the first that can: the mode reads from volume
-                snapshots, which show all of its data as they were at one moment.
+                snapshots, which show all of its data as they were at one moment. They are made for a dry run, too.
             snapshot_options: values of the provider's declared options.
             parent: id of the backup to compare with; by default the last one of this host and name.
             force_read: read every file, also those that look unchanged.

@@ -151,12 +151,14 @@ class ReadyProvider:
     ) -> Iterator[SnapshotGroup]:
         taken = time.time_ns()
         group = context.__enter__()
+        _log.info("snapshot %s of %s is there", self.name, ", ".join(map(str, paths)))
         try:
             yield ReadyGroup(self.name, group, paths, taken_ns=taken, boundary=self.boundary)
         except BaseException as error:
             self._leave(context, error)
             raise
         context.__exit__(None, None, None)
+        _log.info("snapshot %s is removed", self.name)
 
     def _leave(self, context: AbstractContextManager[SnapshotGroup], error: BaseException) -> None:
         try:

@@ -74,7 +74,15 @@ def test_a_profile_says_it(repo: Cli, volume: Path, store: Path, tmp_path: Path)
     (store / "freezer-999999999-5-0123456789ab").mkdir()
     assert repo("snapshot", "reap", "--provider", "copying", "-f", "json").json[0]["removed"]
     config.write_text(config.read_text().replace("key =", "kee ="))
-    assert "'kee'" in repo("config", "check", code=2).out
+    assert "unknown option 'kee'" in repo("config", "check", code=2).out
+    config.write_text(config.read_text().replace('"copying"', '"auto"'))
+    assert "no snapshot provider has the option 'kee'" in repo("config", "check", code=2).out
+
+
+def test_an_unknown_provider(repo: Cli, volume: Path) -> None:
+    failed = repo("backup", "create", volume, "--snapshot", "nope", code=2)
+    assert "there is no snapshot 'nope'" in failed.err
+    assert "copying" in failed.err
 
 
 def test_probe(cli: Cli, volume: Path, tmp_path: Path, store: Path) -> None:
