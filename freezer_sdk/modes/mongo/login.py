@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from freezer_sdk.errors import ConfigurationError, SourceUnreadable
 from freezer_sdk.streams.private import descriptor_path, unnamed_file
@@ -67,7 +68,8 @@ class Login:
             found = uri_parser.parse_uri(self.uri, validate=False, warn=False) if "+srv:" not in self.uri else {}
             alone = len(found.get("nodelist", ())) == 1 and "replicaset" not in {o.lower() for o in found["options"]}
             return {"host": self.uri, **({"directConnection": True} if alone else {})}
-        arguments: dict[str, Any] = {"host": self.host, "directConnection": True}
+        place = quote(self.host, safe="") if self.host.startswith("/") else self.host
+        arguments: dict[str, Any] = {"host": place, "directConnection": True}
         if not self.host.startswith("/"):
             arguments["port"] = self.port or _PORT
         if self.user is not None:
