@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from freezer_cli.settings import parse_assignments
@@ -21,19 +22,19 @@ class PluginFlags:
         parser: gets a group of them.
         options: what the plug-in declares.
         title: of the group.
-        prefix: put before a flag that the command itself has already.
+        prefix: may be put before each flag, and must be where the command itself has one of that name.
     """
 
     def __init__(self, parser: argparse.ArgumentParser, options: Sequence[Option], *, title: str, prefix: str) -> None:
         self._added: list[tuple[Option, str]] = []
         group = parser.add_argument_group(title)
         for option in options:
-            try:
-                add_arguments(group, [option])
-                self._added.append((option, ""))
-            except argparse.ArgumentError:
-                add_arguments(group, [option], prefix=prefix)
-                self._added.append((option, prefix))
+            for each in ("", prefix):
+                with suppress(argparse.ArgumentError):
+                    add_arguments(group, [option], prefix=each)
+                    self._added.append((option, each))
+            if self._added[-2:] == [(option, ""), (option, prefix)]:
+                group._group_actions[-1].help = argparse.SUPPRESS  # once is enough
 
     def values(self, parsed_args: argparse.Namespace) -> dict[str, Any]:
         """What the user gave, by option name.
