@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import json
 import os
@@ -12,11 +13,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from btrfs_volume import new_subvolume
 
 HERE = Path(__file__).resolve().parents[2]
 EXAMPLES = {
     "freezer-storage-sqlite": "freezer_storage_sqlite",
     "freezer-compressor-brotli": "freezer_compressor_brotli",
+    "freezer-mode-redis": "freezer_mode_redis",
+    "freezer-snapshot-reflink": "freezer_snapshot_reflink",
 }
 OURS = ("freezer_sdk", "freezer_cli", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 
@@ -32,7 +36,7 @@ def run(*command, cwd=None, env=None):
 
 
 class Environment:
-    """A virtual environment with the three wheels; nothing of the source tree can be imported."""
+    """A virtual environment with all wheels; nothing of the source tree can be imported."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -60,8 +64,8 @@ class Environment:
         wheels = sorted(self.wheels.iterdir())
         run(self.bin / "python", "-m", "pip", "install", "--quiet", *constraints, *wheels, "pytest", env=self.env)
 
-    def run(self, program, *arguments):
-        return run(self.bin / program, *arguments, cwd=self.folder, env=self.env)
+    def run(self, program, *arguments, **variables):
+        return run(self.bin / program, *arguments, cwd=self.folder, env={**self.env, **variables})
 
     def freezer(self, *arguments):
         return self.run("freezer", *arguments)
@@ -93,13 +97,36 @@ def test_wheels_hold_the_package_and_its_types_only(environment):
         assert {name.split("/")[0].split("-")[0] for name in names} == {package}
 
 
+@contextlib.contextmanager
+def redis():
+    """A server can be started."""
+    subprocess.run(["sh", HERE / "tests" / "services" / "redis" / "install"], capture_output=True, check=True)
+    yield {}
+
+
+@contextlib.contextmanager
+def btrfs():
+    """There is a folder on btrfs."""
+    if os.geteuid():
+        pytest.skip("only root can mount file systems")
+    with new_subvolume() as folder:
+        yield {"FREEZER_REFLINK_FOLDER": str(folder)}
+
+
+REAL_PARTS = {"freezer-mode-redis": redis, "freezer-snapshot-reflink": btrfs}
+"""What the tests of some examples need, and the variables that tell them of it."""
+
+
 @pytest.mark.parametrize(("distribution", "package"), EXAMPLES.items())
 def test_their_own_tests_pass_from_the_installed_wheel(environment, distribution, package, tmp_path):
     where = environment.run("python", "-c", f"import {package}, freezer_sdk; print({package}.__file__)").strip()
     assert Path(where).is_relative_to(environment.bin.parent)
     shutil.copytree(HERE / "plugins_examples" / distribution / "tests", tmp_path / "tests")
-    out = environment.run("python", "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", tmp_path / "tests")
+    command = ("python", "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", tmp_path / "tests")
+    with REAL_PARTS.get(distribution, lambda: contextlib.nullcontext({}))() as variables:
+        out = environment.run(*command, **variables)
     assert " passed" in out
+    assert os.geteuid() or "skipped" not in out
 
 
 def test_plugin_list_names_their_distributions(environment):
@@ -108,6 +135,8 @@ def test_plugin_list_names_their_distributions(environment):
     for kind, name, distribution in (
         ("storage", "sqlite", "freezer-storage-sqlite"),
         ("compressor", "brotli", "freezer-compressor-brotli"),
+        ("mode", "redis", "freezer-mode-redis"),
+        ("snapshot", "reflink", "freezer-snapshot-reflink"),
         ("storage", "local", "freezer-sdk"),
     ):
         row = found[kind, name]

@@ -1,0 +1,1 @@
+"""Clones of files and folders as snapshots of Freezer SDK."""
