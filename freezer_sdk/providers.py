@@ -119,11 +119,13 @@ class ReadyProvider:
     def probe(self, paths: Sequence[Path]) -> Probe:
         """See :meth:`SnapshotProvider.probe <freezer_sdk.snapshots.base.SnapshotProvider.probe>`.
 
-        Raises:
-            PluginError, and what the provider raises.
+        One that fails at it cannot, which must not keep others from being asked.
         """
-        with self.boundary.guard():
-            return self._provider.probe(paths)
+        try:
+            with self.boundary.guard():
+                return self._provider.probe(paths)
+        except FreezerError as error:
+            return Probe(possible=False, reason=error.message)
 
     def reap(self) -> tuple[str, ...]:
         """See :meth:`SnapshotProvider.reap <freezer_sdk.snapshots.base.SnapshotProvider.reap>`.
@@ -151,8 +153,8 @@ class ReadyProvider:
     ) -> Iterator[SnapshotGroup]:
         taken = time.time_ns()
         group = context.__enter__()
-        _log.info("snapshot %s of %s is there", self.name, ", ".join(map(str, paths)))
         try:
+            _log.info("snapshot %s of %s is there", self.name, ", ".join(map(str, paths)))
             yield ReadyGroup(self.name, group, paths, taken_ns=taken, boundary=self.boundary)
         except BaseException as error:
             self._leave(context, error)

@@ -49,6 +49,8 @@ class CopyingProvider(SnapshotProvider):
         self._prefix, self._store, self._key, self._fault = check_prefix(label_prefix), Path(store), key, fault
 
     def probe(self, paths: Sequence[Path]) -> Probe:
+        if self._fault == "probe":
+            raise RuntimeError(f"nobody knows {self._key}")
         for path in paths:
             if not path.exists():
                 return Probe(possible=False, reason=f"there is no {path}")

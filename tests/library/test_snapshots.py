@@ -110,6 +110,14 @@ def test_auto_asks_in_the_order_of_preference(data: Path, options: dict[str, Any
     assert found["absent"].reason == "apt-get install absent"
 
 
+def test_a_provider_that_fails_at_it_cannot(data: Path, options: dict[str, Any]) -> None:
+    said = freezer_sdk.probe_snapshots(data, options={**options, "fault": "probe", "key": "canary"})
+    found = {each.provider: each for each in said}
+    assert not found["copying"].possible
+    assert found["copying"].reason == "snapshot 'copying' failed: RuntimeError: nobody knows ***"
+    assert found["picky"].reason == "never"
+
+
 def test_one_provider_is_asked_by_its_name(data: Path, options: dict[str, Any]) -> None:
     (said,) = freezer_sdk.probe_snapshots(data, provider="costly", options=options)
     assert (said.provider, said.possible) == ("costly", True)
