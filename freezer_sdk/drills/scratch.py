@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -56,8 +57,8 @@ def scratch_folder(parent: str | None, *, needed: int, private: bool) -> Iterato
         if _LOCKS:
             fcntl.flock(lock, fcntl.LOCK_EX)
         if not private:
-            os.chmod(made, 0o711)  # noqa: S103  # its name is not known, and what is restored keeps its own permissions
-        folder = Path(made, "restored")
+            os.chmod(made, 0o711)  # noqa: S103  # nobody can list it, and so nobody knows the name of what is in it
+        folder = Path(made, f"restored-{secrets.token_hex(16)}")
         folder.mkdir()
         yield folder
     finally:

@@ -1,7 +1,8 @@
 """Makes golden repositories: small ones of every kind, which later versions must read for ever.
 
 ``python tests/golden/make.py`` writes those of the present format version below ``tests/golden/``, as root and once
-for each version; it refuses to change what is there. Each is NAME.tar.gz with the stored objects and NAME.json with
+for each version; it refuses to change what is there. ``--add NAME`` adds one to them when the format has got something
+that older readers pass over. Each is NAME.tar.gz with the stored objects and NAME.json with
 its passwords and what every backup must give.
 """
 
@@ -17,8 +18,10 @@ import sys
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from golden.manifest import Manifest, take
 
 from freezer_sdk import Freezer
 from freezer_sdk.crypto.kdf import Argon2Params
+from freezer_sdk.drill_model import drill_document
 from freezer_sdk.engines.dedup.access import create_repository, open_repository
 from freezer_sdk.engines.dedup.keyholders import add_slot, reload
 from freezer_sdk.engines.dedup.keyring import Role
@@ -48,6 +52,7 @@ class Golden:
         self.repository, self.source = base / "repository", base / "source"
         self.passwords: list[str | None] = [password]
         self.backups: dict[str, dict[str, Any]] = {}
+        self.drills: list[dict[str, Any]] = []
         self.storage = LocalStorage(path=str(self.repository))
         create_repository(self.storage, password=password, kdf=COSTS)
 
@@ -158,12 +163,30 @@ def pruned(golden: Golden) -> None:
     golden.backups[late] |= {"status": "void", "entries": {}}
 
 
+def drilled(golden: Golden) -> None:
+    """Records of restore drills: of one that passed, and of one that did not."""
+    golden.source.mkdir()
+    (golden.source / "file").write_bytes(b"drilled\n" * 100)
+    settle(golden.source)
+    golden.back_up()
+    with golden.open() as freezer:
+        service = freezer._opened().drills()
+        passed = replace(freezer.drills.run(name="golden", host="golden", record=False), drilled_on="golden")
+        service.write(passed)
+        failed = replace(
+            passed, id="0f" * 16, passed=False, verifier=None, error="caf\u00e9 \udcff", error_code="restore"
+        )
+        service.write(replace(failed, sample=0.25, started=passed.started + timedelta(hours=1)))
+        golden.drills = [drill_document(drill) for drill in freezer.drills.log().drills]
+
+
 MAKERS: dict[str, tuple[Callable[[Golden], None], str | None]] = {
     "encrypted": (encrypted, PASSWORD),
     "unencrypted": (unencrypted, None),
     "compressors": (compressors, None),
     "keys": (keys, PASSWORD),
     "pruned": (pruned, None),
+    "drilled": (drilled, PASSWORD),
 }
 
 
@@ -249,16 +272,19 @@ def pack(repository: Path, archive: Path) -> None:
             tar.add(repository / name, arcname=name, filter=plain)
 
 
-def make(out: Path) -> int:
-    """Makes all repositories; gives the bytes that they take."""
-    out.mkdir(parents=True)
+def make(out: Path, names: Iterable[str]) -> int:
+    """Makes repositories; gives the bytes that all take."""
+    out.mkdir(parents=True, exist_ok=True)
     number = version()
-    for name, (maker, password) in MAKERS.items():
+    for name in names:
+        maker, password = MAKERS[name]
         with tempfile.TemporaryDirectory() as folder:
             golden = Golden(Path(folder), password)
             maker(golden)
             pack(golden.repository, out / f"{name}.tar.gz")
         about = {"version": number, "about": maker.__doc__, "passwords": golden.passwords, "backups": golden.backups}
+        if golden.drills:
+            about["drills"] = golden.drills
         text = json.dumps(shared(about))  # in order: each backup says what has changed since the one before
         (out / f"{name}.json").write_text(text + "\n")
     size = sum(path.stat().st_size for path in out.iterdir())
@@ -281,12 +307,15 @@ def shared(about: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="a new folder; by default the one of the present format version")
-    out = parser.parse_args().out or Path(__file__).parent / f"v{version()}"
-    if out.exists():
-        raise SystemExit(f"{out} exists: golden repositories are made once")
+    parser.add_argument("--add", metavar="NAME", choices=list(MAKERS), help="one more, beside those that are there")
+    parsed = parser.parse_args()
+    out = parsed.out or Path(__file__).parent / f"v{version()}"
+    there = out / f"{parsed.add}.json" if parsed.add else out
+    if there.exists():
+        raise SystemExit(f"{there} exists: golden repositories are made once")
     if os.geteuid() != 0:
         raise SystemExit("only root can make all kinds of entries")
-    print(f"{make(out):,} bytes in {out}")
+    print(f"{make(out, [parsed.add] if parsed.add else MAKERS):,} bytes in {out}")
 
 
 if __name__ == "__main__":

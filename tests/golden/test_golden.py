@@ -15,6 +15,7 @@ from golden.make import MAKERS, version
 from golden.manifest import Manifest, take, without_rights
 
 from freezer_sdk import Freezer
+from freezer_sdk.drill_model import drill_document
 
 HERE = Path(__file__).parent
 TOOL = HERE.parents[1] / "tools" / "freezer_recover.py"
@@ -69,6 +70,8 @@ def check(archive: Path, tmp_path: Path) -> None:
     with Freezer(f"local:{repository}", password=first) as freezer:
         assert freezer.verify(read_data=True).ok
         assert {backup.id: str(backup.status) for backup in freezer.backups()} == visible
+        log = freezer.drills.log()
+        assert ([drill_document(drill) for drill in log.drills], log.problems) == (about.get("drills", []), ())
         for number, (backup, expected) in enumerate(manifests(about).items()):
             wanted = expected if os.geteuid() == 0 else without_rights(expected)
             target = tmp_path / str(number)
