@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from freezer_cli.environment import from_environment
 from freezer_cli.settings import parse_assignments
 from freezer_sdk.errors import ConfigurationError, PluginNotFound
 from freezer_sdk.options import Option, add_arguments, values_from
@@ -63,14 +64,7 @@ def environment_values(url: str, environ: Mapping[str, str], given: Mapping[str,
     Args:
         given: options that have a value already.
     """
-    values: dict[str, str] = {}
-    for option in _declared(url):
-        if option.name in given or any(name in given or name in values for name in option.env_unless):
-            continue
-        found = next((environ[name] for name in option.env if environ.get(name)), None)
-        if found is not None:
-            values[option.name] = found
-    return values
+    return from_environment(_declared(url), environ, given)
 
 
 def assigned(options: Sequence[Option], assignments: Sequence[str], *, flag: str) -> dict[str, Any]:

@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from freezer_cli.config_file import Profile
+from freezer_cli.environment import mode_options
 from freezer_cli.global_options import chosen
 from freezer_cli.plugin_options import PluginFlags
-from freezer_cli.settings import DEFAULT_MODE
+from freezer_cli.settings import DEFAULT_MODE, Settings
 from freezer_sdk.errors import ConfigurationError
 from freezer_sdk.plugins import MODE, PluginRegistry
 
@@ -37,7 +37,7 @@ class RestoreMode:
             options = PluginRegistry().load(MODE, self._name).options
             self._flags = PluginFlags(parser, options, title=f"options of the mode {self._name}", prefix="mode-")
 
-    def request(self, profile: Profile, parsed_args: argparse.Namespace, made_by: str) -> dict[str, Any]:
+    def request(self, settings: Settings, parsed_args: argparse.Namespace, made_by: str) -> dict[str, Any]:
         """Arguments of the library's ``restore``.
 
         Args:
@@ -47,7 +47,7 @@ class RestoreMode:
             ConfigurationError: options of another mode than the backup's are given, or the file of a secret cannot be
                 read.
         """
-        mode = parsed_args.mode or made_by
+        mode, profile = parsed_args.mode or made_by, settings.profile
         given = {} if self._flags is None else self._flags.values(parsed_args)
         if given and mode != self._name:
             raise ConfigurationError(
@@ -55,5 +55,5 @@ class RestoreMode:
                 hint=f"`--mode {mode}` has options of its own",
             )
         same = mode == profile.backup.get("mode") and mode != DEFAULT_MODE
-        options = {**(profile.mode_options if same else {}), **given}
+        options = mode_options(mode, {**(profile.mode_options if same else {}), **given}, settings.environ)
         return {"mode": parsed_args.mode, "mode_options": options or None}

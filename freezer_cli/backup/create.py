@@ -11,6 +11,7 @@ from freezer_cli.backup.columns import BACKUP, TARGET_ROW
 from freezer_cli.backup.request import OWN_OPTIONS, backup_request, priority, split_command
 from freezer_cli.base import ResultCommand, Row, Rows
 from freezer_cli.documents import backup_document, group_document
+from freezer_cli.environment import mode_options
 from freezer_cli.global_options import chosen
 from freezer_cli.group_command import GroupCommand
 from freezer_cli.hook_options import add_hook_options, hooks_of
@@ -77,6 +78,7 @@ class CreateBackup(GroupCommand, ResultCommand):
         """Makes the backup."""
         profile = self.settings.profile
         request = backup_request(profile, parsed_args, self._mode.values(parsed_args), self.command_line)
+        request["mode_options"] = mode_options(request["mode"], request["mode_options"], self.settings.environ)
         request |= self._snapshots.request(profile, parsed_args)
         request["hooks"] = hooks_of(parsed_args, profile.backup)
         apply_priority(*priority(profile, parsed_args))

@@ -114,7 +114,7 @@ class RestoreBackup(GroupCommand, ResultCommand):
                 owner=parsed_args.owner,
                 numeric_owner=parsed_args.numeric_owner,
                 sparse=not parsed_args.no_sparse,
-                **self._mode.request(self.settings.profile, parsed_args, backup.mode),
+                **self._mode.request(self.settings, parsed_args, backup.mode),
                 hooks=hooks,
                 events=how.listener,
                 cancel=how.cancel,
