@@ -19,6 +19,7 @@ from freezer_sdk.modes.postgres.settings import Settings, Strategy
 LEFT_OUT = ("/postmaster.pid", "/postmaster.opts", "pg_internal.init*", "/pg_stat_tmp/*", "pgsql_tmp*")
 """What belongs to the running server, and what it makes anew."""
 
+_CLOCKS = 2.0  # seconds by which times of files and of the server may differ
 _SYSTEM_IDENTIFIER = struct.Struct("=Q")  # the beginning of global/pg_control, in all versions
 
 
@@ -39,6 +40,7 @@ def from_snapshot(settings: Settings, snapshots: SnapshotMaker) -> Iterator[Prot
             )
         linked = dict(_linked(directory))
         _check_one_volume(directory, linked)
+        _settle_tablespaces(session, directory, linked)
         facts = described(session, strategy=Strategy.SNAPSHOT, major=major, version=version)
         facts |= {"data_directory": str(directory), "linked": {name: str(path) for name, path in linked.items()}}
     roots = [directory, *linked.values()]
@@ -109,6 +111,25 @@ def _check_one_volume(directory: Path, linked: Mapping[str, Path]) -> None:
             "PostgreSQL cannot recover from snapshots that were not made at the same moment",
             hint="use the strategy physical or dump",
         )
+
+
+def _settle_tablespaces(session: Session, directory: Path, linked: Mapping[str, Path]) -> None:
+    """Recovery makes tablespaces once more that are newer than the checkpoint it starts from, and in their old places.
+
+    Raises:
+        SourceError: there is such a one, and this role may not ask for a checkpoint.
+    """
+    made = [(directory / name).lstat().st_mtime for name in linked if name.startswith("pg_tblspc/")]
+    checkpoint = float(session.value("SELECT extract(epoch FROM checkpoint_time) FROM pg_control_checkpoint()"))
+    if not made or max(made) + _CLOCKS < checkpoint:
+        return
+    try:
+        session.run("CHECKPOINT")
+    except SourceUnreadable as error:
+        raise SourceError(
+            f"a tablespace is newer than the server's last checkpoint: {error.message}",
+            hint="wait for the next one, or GRANT pg_checkpoint to this role",
+        ) from error
 
 
 def _is_data(path: Path, directory: Path) -> bool:

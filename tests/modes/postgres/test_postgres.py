@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import servers
+from btrfs_volume import make_subvolume, new_subvolume
 from postgres_server import PAGE, Cluster, new_cluster
-from running_writer import commands
+from running_writer import commands, reachable
 
 from freezer_sdk import Freezer
 from freezer_sdk.errors import (
@@ -215,36 +217,62 @@ def test_nothing_runs_after_a_check_that_fails(cluster: Cluster, freezer: Freeze
     assert not (folder / "data/postmaster.pid").exists()
 
 
+@pytest.fixture
+def volume_cluster(folder: Path) -> Iterator[Cluster]:
+    with (
+        new_subvolume() as volume,
+        reachable(volume) as place,
+        new_cluster(f"volume-{os.getpid()}", data=place / "data") as made,
+    ):
+        yield made
+
+
 @needs_root
 @pytest.mark.root
-def test_tablespaces_and_the_log_elsewhere_come_back_inside(freezer: Freezer, folder: Path) -> None:
-    with new_cluster(f"spaces-{os.getpid()}", data=folder / "data") as cluster:
-        space = folder / "space"
-        space.mkdir()
-        shutil.chown(space, cluster.account)
-        cluster.psql(f"CREATE TABLESPACE away LOCATION '{space}'")
-        cluster.psql("CREATE TABLE far (n int) TABLESPACE away; INSERT INTO far VALUES (7); CHECKPOINT")
-        with pytest.raises(SourceError, match="tablespaces of its own"):
-            enter(PostgresMode(**cluster.login(strategy="physical")))
-        assert freezer.backups() == []
-        elsewhere = Path("/dev/shm") / f"freezer-tests-{os.getpid()}"
-        elsewhere.mkdir()
-        try:
-            moved = folder / "data/pg_wal_elsewhere"
-            moved.symlink_to(elsewhere)
-            (link,) = (folder / "data/pg_tblspc").iterdir()
-            other = folder / "data/pg_tblspc/99999"
-            other.symlink_to(elsewhere)
-            with pytest.raises(SourceError, match="lies on another file system"):
-                enter(PostgresMode(**cluster.login()), snapshots=no_snapshot)
-            other.unlink()
-            moved.unlink()
-        finally:
-            elsewhere.rmdir()
-        # nobody writes, so that the files themselves are as good as a snapshot
-        cluster.psql("CHECKPOINT")
-        with PostgresMode(**cluster.login()).protect(snapshots=no_snapshot) as protected:
-            assert protected.facts["postgres"]["linked"] == {f"pg_tblspc/{link.name}": str(space)}
+def test_tablespaces_and_the_log_elsewhere_come_back_inside(
+    volume_cluster: Cluster, freezer: Freezer, folder: Path, tmp_path: Path
+) -> None:
+    cluster = volume_cluster
+    with Freezer(f"local:{tmp_path}/tar", create=True, engine="tar", encryption=False) as tar:
+        backup = tar.backup(mode="postgres", mode_options=cluster.login(), snapshot="btrfs")
+        tar.restore(backup.id, folder / "tar")
+        assert check(folder / "tar", backup)["databases"] == 1
+    servers.stop("postgresql", instance=f"volume-{os.getpid()}")
+    (cluster.data / "pg_wal").rename(cluster.data.parent / "log")
+    (cluster.data / "pg_wal").symlink_to(cluster.data.parent / "log")
+    servers.start("postgresql", instance=f"volume-{os.getpid()}", POSTGRES_DATA=str(cluster.data))
+    space = cluster.data.parent / "space"
+    space.mkdir()
+    shutil.chown(space, cluster.account)
+    cluster.psql(f"CREATE TABLESPACE away LOCATION '{space}'")
+    cluster.psql("CREATE TABLE far (n int) TABLESPACE away; INSERT INTO far VALUES (7)")
+    with pytest.raises(SourceError, match="tablespaces of its own"):
+        enter(PostgresMode(**cluster.login(strategy="physical")))
+    backup = freezer.backup(mode="postgres", mode_options=cluster.login(), snapshot="btrfs")
+    log, link = sorted(backup.facts["postgres"]["linked"], reverse=True)
+    assert (log, link[:10]) == ("pg_wal", "pg_tblspc/")
+    freezer.restore(backup.id, folder / "new")
+    cluster.psql("DROP TABLE far")
+    assert check(folder / "new", backup, "SELECT n FROM far")["queries"] == [[["7"]]]
+    assert not (folder / "new" / link).is_symlink()
+    assert not [each for each in (folder / "new").rglob("*") if each.is_symlink()]
+
+    make_subvolume(cluster.data.parent / "elsewhere")
+    (cluster.data / "pg_tblspc/99999").symlink_to(cluster.data.parent / "elsewhere")
+    with pytest.raises(SourceError, match="lies on another file system"):
+        enter(PostgresMode(**cluster.login()), snapshots=no_snapshot)
+    (cluster.data / "pg_tblspc/99999").unlink()
+
+
+@needs_root
+@pytest.mark.root
+def test_a_server_that_does_not_flush_is_refused(volume_cluster: Cluster) -> None:
+    volume_cluster.psql("ALTER SYSTEM SET fsync = off")
+    volume_cluster.psql("SELECT pg_reload_conf()")
+    while volume_cluster.psql("SHOW fsync") != "off":
+        pass
+    with pytest.raises(SourceError, match="fsync = off"):
+        enter(PostgresMode(**volume_cluster.login()), snapshots=no_snapshot)
 
 
 # -- dumps ------------------------------------------------------------------------------------------------------------
@@ -300,6 +328,17 @@ def test_roles_that_are_there_stay_as_they_are(cluster: Cluster, freezer: Freeze
         assert cluster.psql("SELECT rolcanlogin FROM pg_roles WHERE rolname = 'keeper'") == "f"
     finally:
         cluster.psql("DROP ROLE keeper")
+
+
+# -- drills -----------------------------------------------------------------------------------------------------------
+
+
+def test_drills(cluster: Cluster, freezer: Freezer, folder: Path) -> None:
+    freezer.backup(mode="postgres", mode_options=cluster.login())
+    drill = freezer.drills.run(scratch=folder, queries=["SELECT 41 + 1"])
+    assert drill.passed, drill.error
+    assert drill.facts["queries"] == [[["42"]]]
+    assert list(folder.iterdir()) == []
 
 
 # -- the documentation ------------------------------------------------------------------------------------------------
