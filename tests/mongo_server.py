@@ -69,9 +69,9 @@ class MongoWriter(Writer):
 
 
 @contextlib.contextmanager
-def new_mongo(instance: str, *, data: Path | None = None) -> Iterator[Mongo]:
+def new_mongo(instance: str, *, data: Path | None = None, **how: str) -> Iterator[Mongo]:
     """A server of the test's own, with all that belongs to it."""
-    where = {} if data is None else {"MONGODB_DATA": str(data)}
+    where = how if data is None else {**how, "MONGODB_DATA": str(data)}
     server = Mongo(servers.start("mongodb", instance=instance, **where))
     try:
         yield server

@@ -65,6 +65,20 @@ wait_for() {
     done
 }
 
+# make_certificates FOLDER: a new authority (ca.pem), and a certificate of it for 127.0.0.1 (server.pem, server.key), unless
+# they are there.
+make_certificates() {
+    [ ! -s "$1/server.pem" ] || return 0
+    mkdir -p "$1"
+    (
+        cd "$1"
+        openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=freezer-tests-ca -keyout ca.key -out ca.pem
+        openssl req -newkey rsa:2048 -nodes -subj /CN=127.0.0.1 -keyout server.key -out server.csr
+        printf 'subjectAltName=IP:127.0.0.1\n' >san
+        openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 3650 -extfile san -out server.pem
+    ) 2>"$1/log" || fail "no certificates: $(cat "$1/log")"
+}
+
 # service_venv NAME REQUIREMENT...: a virtual environment of its own for a server; prints its folder.
 service_venv() {
     venv=$VENVS/$1

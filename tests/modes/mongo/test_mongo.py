@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mongo_server import PAGE, Mongo
+from mongo_server import PAGE, Mongo, new_mongo
 from running_writer import commands
 
 from freezer_sdk import Freezer
@@ -157,6 +158,15 @@ def test_no_message_has_the_password(server: Mongo, by_uri: bool) -> None:
     with pytest.raises(SourceUnreadable, match="uthentication failed") as caught, mode.protect(snapshots=no_snapshot):
         pass
     assert canary not in f"{caught.value} {caught.value.hint} {mode._settings!r}"
+
+
+def test_tls_with_the_certificate_checked() -> None:
+    with new_mongo(f"tls-{os.getpid()}", MONGODB_TLS="yes") as server:
+        login = server.login(tls_ca=server.env["MONGODB_CA"], timeout=10)
+        with pytest.raises(AssertionError, match="nobody asked"):
+            enter(MongoMode(**login), snapshots=no_snapshot)
+        with pytest.raises(SourceUnreadable, match="certificate verify failed"):
+            enter(MongoMode(**{**login, "tls_ca": None, "tls": True, "timeout": 2}), snapshots=no_snapshot)
 
 
 @pytest.mark.parametrize("by_uri", [False, True])

@@ -138,6 +138,13 @@ def test_passwords_with_everything_special(cluster: Cluster, password: str) -> N
         cluster.psql("DROP ROLE special")
 
 
+def test_tls_with_the_name_checked(cluster: Cluster) -> None:
+    login = cluster.login(sslmode="verify-full", sslrootcert=cluster.env["POSTGRES_CA"], strategy="dump")
+    assert enter(PostgresMode(**login)).facts["postgres"]["databases"] == ["postgres"]
+    with pytest.raises(SourceUnreadable, match="localhost"):
+        enter(PostgresMode(**{**login, "host": "localhost"}))
+
+
 # -- programs that fail -----------------------------------------------------------------------------------------------
 
 
