@@ -75,6 +75,8 @@ def private_server(
                 yield server, login
         except CommandFailed as error:
             hint = "recovery may need longer (start_timeout), or settings of the old server (server_options)"
+            if "Permission denied" in error.message:
+                hint = "the server runs as the owner of the data, whom all folders above must let through"
             raise RestoreError(f"no server runs on the restored data: {error}", hint=error.hint or hint) from error
 
 
