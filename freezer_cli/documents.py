@@ -90,7 +90,7 @@ def backup_document(backup: Backup) -> Document:
         "paths": plain(backup.paths),
         "paths_base64": [path_fields("path", path)["path_base64"] for path in backup.paths],
         "tags": plain(backup.tags),
-        **plain(backup.stats),
+        **(plain(backup.stats) if backup.measured else dict.fromkeys(plain(backup.stats))),
         "problems": [problem_document(problem) for problem in backup.problems],
         "excludes": plain(backup.excludes),
         "mount_points": plain(backup.mount_points),

@@ -17,7 +17,7 @@ from freezer_sdk.boundary import Boundary
 from freezer_sdk.connection import Connection
 from freezer_sdk.engines.base import Repository
 from freezer_sdk.errors import BackupNotFound, ConfigurationError, IntegrityError, RestoreError, StorageError
-from freezer_sdk.model import Backup, Change, Entry, EntryType, Status
+from freezer_sdk.model import Backup, Change, Entry, EntryType
 from freezer_sdk.selection import BackupFilter
 from freezer_sdk.storages.base import Reader
 from freezer_sdk.subject import listed, texts
@@ -150,7 +150,7 @@ class Browser(Connection):
         """
         matches = select.entry_matcher(pattern, ignore_case=ignore_case)
         everything = self._all()
-        readable = [backup for backup in everything if backup.status is not Status.DAMAGED]
+        readable = [backup for backup in everything if backup.readable]
         chosen = self._chosen(everything, backups) if listed(backups) else readable
         return (
             (backup, entry) for backup in chosen for entry in self._walk(backup, None, recursive=True) if matches(entry)
@@ -207,7 +207,7 @@ class Browser(Connection):
         if identifier == select.LATEST:
             in_time = BackupFilter(at=wanted.at)
             lost = [
-                each for each in backups if each.status is Status.DAMAGED and each.time > chosen.time and in_time(each)
+                each for each in backups if not each.readable and each.time > chosen.time and in_time(each)
             ]
             if lost:  # whose they were cannot be told
                 names = ", ".join(each.short_id for each in lost)
@@ -246,7 +246,7 @@ class Browser(Connection):
             except (BackupNotFound, IntegrityError, StorageError) as error:
                 errors.append(error)
                 continue
-            if found[0].status is not Status.DAMAGED:
+            if found[0].readable:
                 return found
             damaged.append(found)
         if damaged:

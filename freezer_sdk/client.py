@@ -435,8 +435,7 @@ class Freezer(Receiver):
     ) -> RestoreResult:
         if name == _FILES and target == SERVER:
             raise ConfigurationError(f"mode {name!r} restores into folders, not into servers")
-        damaged = backup.status is Status.DAMAGED  # the engine says what is wrong
-        if damaged or (name == _FILES and not options):  # needs nothing of the mode, it may even be absent
+        if not backup.readable or (name == _FILES and not options):  # needs nothing of the mode, it may even be absent
             return restorer.files(target)
         mode = build_mode(self._place.registry, name, (), (), options)
         secrets = secret_values(mode.options, options or {})

@@ -136,7 +136,7 @@ def _series(
 ) -> Iterable[SeriesFreshness]:
     found: defaultdict[tuple[str, str], list[Backup]] = defaultdict(list)
     for backup in backups:
-        if backup.status is not Status.DAMAGED:  # whose that was cannot be told
+        if backup.readable:  # whose that was cannot be told
             found[backup.host, backup.name].append(backup)
     drilled: defaultdict[tuple[str, str], list[Drill]] = defaultdict(list)
     for drill in drills:

@@ -22,11 +22,15 @@ _LONGEST_RUN = timedelta(days=7)  # what a backup says of its duration is believ
 
 
 class Status(StrEnum):
-    """How a backup ended; ``damaged``: what the repository says of it cannot be read."""
+    """How a backup ended.
+
+    ``damaged``: what the repository says of it cannot be read; ``locked``: not with this password.
+    """
 
     COMPLETE = "complete"
     PARTIAL = "partial"
     DAMAGED = "damaged"
+    LOCKED = "locked"
 
 
 class EntryType(StrEnum):
@@ -150,6 +154,16 @@ class Backup:
         return self.id[:8]
 
     @property
+    def readable(self) -> bool:
+        """Whether what the repository says of it can be read."""
+        return self.status not in (Status.DAMAGED, Status.LOCKED)
+
+    @property
+    def measured(self) -> bool:
+        """Whether ``stats`` are known; the original recorded none for its levels."""
+        return self.level is None or bool(self.program)
+
+    @property
     def plausible(self) -> bool:
         """The writer's clock and the storage's agree, but for a day and the time that the run took."""
         if self.first_seen is None:
@@ -206,13 +220,13 @@ class GroupBackup:
     @property
     def backup(self) -> Backup:
         """As the first repository knows it in which it is readable."""
-        readable = (each for each in self.copies.values() if each.status is not Status.DAMAGED)
+        readable = (each for each in self.copies.values() if each.readable)
         return next(readable, None) or next(iter(self.copies.values()))
 
     @property
     def locations(self) -> tuple[str, ...]:
         """Where it can be read."""
-        return tuple(place for place, each in self.copies.items() if each.status is not Status.DAMAGED)
+        return tuple(place for place, each in self.copies.items() if each.readable)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -172,7 +172,8 @@ def open_repository(
         raise ConfigurationError(f"{what} are for a storage URL, not for a Storage that is open already")
     registry = plugins.PluginRegistry()
     first = engine or DEFAULT_ENGINE
-    maker = registry.build(plugins.ENGINE, first, options_for(engine_options, first))
+    detects = engine is None and how is not Opening.CREATE
+    maker = None if detects else registry.build(plugins.ENGINE, first, options_for(engine_options, first))
     place = open_storage(storage, options=storage_options, limits=limits) if isinstance(storage, str) else storage
     desk = _Desk(
         registry=registry,
@@ -184,9 +185,7 @@ def open_repository(
         watched=WatchedStorage(place),
     )
     try:
-        if engine is not None or how is Opening.CREATE:
-            return desk.open(maker, first, how)
-        return desk.open_found(maker, how, engine_options)
+        return desk.open_found(how, engine_options) if maker is None else desk.open(maker, first, how)
     except BaseException as error:
         if isinstance(error, RepositoryNotFound) and engine is not None:
             tell_of_others(error, partial(desk.others, first))
@@ -224,10 +223,19 @@ class _Desk:
         """Other engines that have something there."""
         return engines_in(self.registry, self.watched, boundary=self._boundary, but=engine)
 
-    def open_found(self, maker: Engine, how: Opening, options: EngineOptions) -> Opened:
+    def open_found(self, how: Opening, options: EngineOptions) -> Opened:
         """Opens the repository of whatever engine is there, the default one first."""
         from freezer_sdk import plugins
 
+        try:
+            maker: Engine = self.registry.build(plugins.ENGINE, DEFAULT_ENGINE, options_for(options, DEFAULT_ENGINE))
+        except ConfigurationError:  # the options may be those of another one
+            found = self.others("")
+            if not found or DEFAULT_ENGINE in found:
+                raise
+            other = only_engine(found, self.place.location)
+            assert other is not None
+            return self._open_other(other, options)
         try:
             return self.open(maker, DEFAULT_ENGINE, Opening.OPEN)
         except RepositoryNotFound:
@@ -236,7 +244,13 @@ class _Desk:
                 raise
         if other is None:
             return self.open(maker, DEFAULT_ENGINE, how)
-        return self.open(self.registry.build(plugins.ENGINE, other, options_for(options, other)), other, Opening.OPEN)
+        return self._open_other(other, options)
+
+    def _open_other(self, engine: str, options: EngineOptions) -> Opened:
+        from freezer_sdk import plugins
+
+        maker = self.registry.build(plugins.ENGINE, engine, options_for(options, engine))
+        return self.open(maker, engine, Opening.OPEN)
 
     def open(self, maker: Engine, engine: str, how: Opening) -> Opened:
         """Opens or makes a repository of one engine."""

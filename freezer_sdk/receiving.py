@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from freezer_sdk.browsing import Browser
 from freezer_sdk.copying import copy_backups
 from freezer_sdk.errors import ConfigurationError
-from freezer_sdk.model import CopyResult, EventHandler, Status
+from freezer_sdk.model import CopyResult, EventHandler
 from freezer_sdk.selection import BackupFilter
 from freezer_sdk.streams.cancel import CancelToken
 from freezer_sdk.subject import listed, texts
@@ -68,7 +68,7 @@ class Receiver(Browser):
         chosen = [each for each in everything if wanted(each)]
         if ids:
             chosen = list({each.id: each for each in (source._choose(everything, one, wanted) for one in ids)}.values())
-        present = [each for each in self._all() if each.status is not Status.DAMAGED]
+        present = [each for each in self._all() if each.readable]
         token = cancel or CancelToken()
         with self._place.watching(token), source._place.watching(token):
             return copy_backups(

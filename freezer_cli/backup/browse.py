@@ -98,7 +98,7 @@ class FindEntries(RepositoryCommand, PathsCommand):
                 before=parsed_args.before,
                 after=parsed_args.after,
             )
-            chosen = [backup.id for backup in fitting if backup.status != "damaged"]
+            chosen = [backup.id for backup in fitting if backup.readable]
             if len(chosen) < len(fitting):
                 LOG.warning("damaged backups were passed over; `freezer backup list` shows them")
         if not chosen:

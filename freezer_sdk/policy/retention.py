@@ -176,7 +176,7 @@ class _Group:
         holds: Mapping[str, Sequence[Hold]],
     ) -> None:
         self._members, self._policy, self._now, self._holds = members, policy, now, holds
-        self._fit = [each for each in members if each.status is not Status.DAMAGED and each.plausible]
+        self._fit = [each for each in members if each.readable and each.plausible]
 
     def decide(self) -> tuple[RetentionDecision, ...]:
         """One decision for each, in the order of the members."""
@@ -200,7 +200,7 @@ class _Group:
 
     def _protections(self, backup: Backup, newest: str | None) -> Iterable[RetentionReason]:
         """What holds under every policy."""
-        if backup.status is Status.DAMAGED:
+        if not backup.readable:
             yield RetentionReason(rule="damaged")
         elif not backup.plausible:
             yield RetentionReason(
@@ -323,7 +323,7 @@ def local_time(time: datetime, zone: tzinfo | None) -> datetime:
 
 def _share(decisions: Sequence[RetentionDecision], known: frozenset[str] | None) -> float:
     """How much of a group is forgotten, of what was there at the last maintenance and has a believable time."""
-    able = [each for each in decisions if each.backup.status is not Status.DAMAGED and each.backup.plausible]
+    able = [each for each in decisions if each.backup.readable and each.backup.plausible]
     counted = [each for each in able if known is None or each.backup.id in known] or able
     return sum(not each.keep for each in counted) / len(counted) if counted else 0.0
 

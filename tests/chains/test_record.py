@@ -57,6 +57,17 @@ def test_what_is_written_is_read_again(path: str, text: str, size: int, duration
     assert Record.decode(made.encode(), LEVEL) == made
 
 
+def without_digest(encoded: bytes) -> dict[str, Any]:
+    """As the first releases wrote it."""
+    document: dict[str, Any] = json.loads(encoded)
+    del document["digest"], document["record_sha256"]
+    return document
+
+
+def test_records_without_a_hash_of_their_own_are_read() -> None:
+    assert Record.decode(json.dumps(without_digest(record().encode())).encode(), LEVEL) == record()
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -75,7 +86,7 @@ def test_what_is_written_is_read_again(path: str, text: str, size: int, duration
     ],
 )
 def test_a_wrong_field_is_damage(field: str, value: object) -> None:
-    document = json.loads(record().encode())
+    document = without_digest(record().encode())
     document[field] = value
     with pytest.raises(IntegrityError, match="record is damaged"):
         Record.decode(json.dumps(document).encode(), LEVEL)
@@ -88,13 +99,11 @@ def test_junk_is_damage(raw: bytes) -> None:
 
 
 @given(position=st.integers(0, 10**6), mask=st.integers(1, 255))
-def test_a_changed_byte_never_escapes_as_another_error(position: int, mask: int) -> None:
+def test_a_changed_byte_is_found(position: int, mask: int) -> None:
     raw = bytearray(record(paths=("/srv",)).encode())
     raw[position % len(raw)] ^= mask
-    try:
+    with pytest.raises(IntegrityError):
         Record.decode(raw, LEVEL)
-    except IntegrityError:
-        pass
 
 
 def test_facts_that_are_no_json_are_refused_before_anything_is_stored() -> None:

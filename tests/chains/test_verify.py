@@ -188,6 +188,22 @@ def test_a_sealed_level_has_a_record(freezer: Freezer) -> None:
 
 
 @needs_tar
+def test_a_level_whose_metadata_is_lost_is_told(freezer: Freezer) -> None:
+    """It is recorded as whole, so that nobody is at work on it."""
+    storage = storage_of(freezer)
+    names = [item.name for item in storage.list("metadata/") if item.name.endswith("/metadata")]
+    name = next(name for name in names if "/2_" in name)
+    content = storage.get(name)
+    storage.delete(name)
+    result = freezer.verify()
+    assert [(each.path, each.kind) for each in result.problems if each.fatal] == [(name, "missing")]
+    storage.put(name.replace("metadata/", "freezer-sdk/", 1).removesuffix("metadata") + "started", [b"{}"])
+    assert [(each.kind, each.fatal) for each in freezer.verify().problems] == [("leftover", False)]
+    storage.put(name, [content])
+    assert freezer.verify().ok
+
+
+@needs_tar
 def test_a_damaged_record_does_not_stop_a_restore(freezer: Freezer, tmp_path: Path) -> None:
     storage = storage_of(freezer)
     name = next(item.name for item in storage.list() if "/2_" in item.name and item.name.endswith("/record"))
@@ -195,6 +211,7 @@ def test_a_damaged_record_does_not_stop_a_restore(freezer: Freezer, tmp_path: Pa
     (damaged,) = (each for each in freezer.backups() if each.status is Status.DAMAGED)
     assert damaged.level == 2
     assert [problem.path for problem in damaged.problems] == [name]
+    assert not damaged.measured
     freezer.restore(damaged.id, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b", "c"]
 

@@ -92,6 +92,7 @@ def imported(tmp_path: Path, *problems: dict[str, object]) -> Freezer:
         freezer.backup([source], name="name", host="host")
         name = next(item.name for item in old.list() if item.name.endswith("/record"))
         record = {**json.loads(old.get(name)), "status": "partial", "problems": list(problems)}
+        del record["digest"], record["record_sha256"]
         old.put(name, [json.dumps(record).encode()])
     new = Freezer.create(MemoryStorage(), password=PASSWORD)
     with Freezer(old, engine="tar") as levels:

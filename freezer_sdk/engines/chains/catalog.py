@@ -143,11 +143,13 @@ class Leftover:
     Attributes:
         objects: their names.
         ours: a run of this program left them; else they are the original's, which may still be at work.
+        uncounted: the level was whole once: it has a record, and whoever begins or removes one says so beside it.
     """
 
     level: LevelId
     objects: tuple[str, ...]
     ours: bool
+    uncounted: bool
 
 
 def leftovers(storage: Storage, folder: str) -> Sequence[Leftover]:
@@ -171,7 +173,12 @@ def leftovers(storage: Storage, folder: str) -> Sequence[Leftover]:
     # listed last: a level that was committed meanwhile must not look like a leftover
     whole = set(Catalog.read(storage, folder).levels)
     return [
-        Leftover(level=level, objects=tuple(names), ours=level.started in names)
+        Leftover(
+            level=level,
+            objects=tuple(names),
+            ours=level.started in names,
+            uncounted=level.record in names and level.started not in names,
+        )
         for level, names in sorted(found.items(), key=lambda item: item[0].path)
         if level not in whole
     ]

@@ -15,6 +15,9 @@ from freezer_sdk.engines.chains.store import Store
 from freezer_sdk.errors import BackupNotFound, IntegrityError, WrongPassword
 from freezer_sdk.model import Backup, Problem, Status
 
+_Found = Record | str | WrongPassword | None
+"""A record, or why there is none; ``None``: the original made the level."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listed:
@@ -22,6 +25,7 @@ class Listed:
 
     Attributes:
         record: ``None``: the original made it, or ``fault`` says what is wrong with the record.
+        locked: the record opens with another password only; ``fault`` says so.
         missing: numbers of the levels below it that are not there.
     """
 
@@ -30,6 +34,7 @@ class Listed:
     backup: Backup
     record: Record | None
     fault: str | None
+    locked: bool
     missing: tuple[int, ...]
 
     @property
@@ -44,7 +49,7 @@ class Listing:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._records: dict[LevelId, Record | str | WrongPassword | None] = {}
+        self._records: dict[LevelId, _Found] = {}
 
     def catalog(self) -> Catalog:
         """What there is.
@@ -57,7 +62,7 @@ class Listing:
     def read(self, catalog: Catalog | None = None) -> Sequence[Listed]:
         """All backups, the oldest first.
 
-        Each series may have a password of its own: what is sealed with another one is listed as damaged.
+        Each series may have a password of its own: what is sealed with another one is listed as locked.
 
         Raises:
             WrongPassword: everything is sealed with another one.
@@ -82,7 +87,7 @@ class Listing:
                 return each
         raise BackupNotFound(f"there is no backup {backup}", hint="freezer backup list shows what there is")
 
-    def _load(self, levels: Sequence[LevelId]) -> Mapping[LevelId, Record | str | WrongPassword | None]:
+    def _load(self, levels: Sequence[LevelId]) -> Mapping[LevelId, _Found]:
         with self._lock:
             known = dict(self._records)
         new = [level for level in levels if level not in known]
@@ -99,7 +104,7 @@ class Listing:
             }
         return found
 
-    def _record(self, level: LevelId) -> Record | str | WrongPassword | None:
+    def _record(self, level: LevelId) -> _Found:
         try:
             record = self._store.coding.record(level)
         except WrongPassword as error:
@@ -112,16 +117,16 @@ class Listing:
 
 
 def _readable(
-    records: Mapping[LevelId, Record | str | WrongPassword | None],
-) -> Mapping[LevelId, Record | str | None]:
+    records: Mapping[LevelId, _Found],
+) -> Mapping[LevelId, _Found]:
     """Records, and why there is none; raises WrongPassword where none can be read."""
     refused = [each for each in records.values() if isinstance(each, WrongPassword)]
     if refused and len(refused) == len(records):
         raise refused[0]
-    return {level: each.message if isinstance(each, WrongPassword) else each for level, each in records.items()}
+    return records
 
 
-def _ids(levels: Iterable[LevelId], records: Mapping[LevelId, Record | str | None]) -> Mapping[LevelId, str]:
+def _ids(levels: Iterable[LevelId], records: Mapping[LevelId, _Found]) -> Mapping[LevelId, str]:
     """Ids of backups; a level that was copied beside another one does not have its id as well."""
     taken: set[str] = set()
     ids: dict[LevelId, str] = {}
@@ -133,7 +138,7 @@ def _ids(levels: Iterable[LevelId], records: Mapping[LevelId, Record | str | Non
     return ids
 
 
-def _listed(level: LevelId, chain: Chain, record: Record | str | None, ids: Mapping[LevelId, str]) -> Listed:
+def _listed(level: LevelId, chain: Chain, record: _Found, ids: Mapping[LevelId, str]) -> Listed:
     present = chain.present(level)
     missing = tuple(sorted(set(range(level.level)) - {each.level for each in present}))
     bottom = replace(level, level=0, time=chain.time)
@@ -141,7 +146,8 @@ def _listed(level: LevelId, chain: Chain, record: Record | str | None, ids: Mapp
     if isinstance(record, Record):
         backup, fault = record.backup, None
     else:
-        backup, fault = unrecorded(level, chain=bottom, parent=parent), record
+        backup = unrecorded(level, chain=bottom, parent=parent)
+        fault = record.message if isinstance(record, WrongPassword) else record
     listed = Listed(
         level=level,
         chain=chain,
@@ -150,10 +156,15 @@ def _listed(level: LevelId, chain: Chain, record: Record | str | None, ids: Mapp
             id=ids[level],
             chain=ids.get(present[0] if present[0].level == 0 else bottom, bottom.default_id),
             parent=None if parent is None else ids[parent],
-            status=Status.DAMAGED if missing or fault is not None else backup.status,
+            status=Status.LOCKED
+            if isinstance(record, WrongPassword)
+            else Status.DAMAGED
+            if missing or fault is not None
+            else backup.status,
         ),
         record=record if isinstance(record, Record) else None,
         fault=fault,
+        locked=isinstance(record, WrongPassword),
         missing=missing,
     )
     found = [replace(problem, fatal=False) for problem in faults(listed)]
@@ -172,5 +183,6 @@ def faults(listed: Listed) -> Sequence[Problem]:
         for number in listed.missing
     ]
     if listed.fault is not None:
-        found.append(Problem(path=listed.level.record, kind="damaged", message=listed.fault, fatal=False))
+        kind = "locked" if listed.locked else "damaged"
+        found.append(Problem(path=listed.level.record, kind=kind, message=listed.fault, fatal=False))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -18,6 +19,9 @@ MAX_PROBLEMS: Final = 10_000
 """A record lists so many, so that it stays readable whatever goes wrong."""
 MAX_SIZE: Final = 16 << 20
 """What is larger is no record."""
+
+_DIGESTED: Final = "digest"
+_OWN_DIGEST: Final = "record_sha256"  # two fields: damage cannot take both away unseen
 
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -69,9 +73,10 @@ class Record:
             "raw_size": self.raw_size,
             "compression": self.compression,
             "cipher": self.cipher,
+            _DIGESTED: "sha256",
         }
         try:
-            return json.dumps(document, allow_nan=False).encode("ascii")
+            return _with_digest(json.dumps(document, allow_nan=False).encode("ascii"))
         except (TypeError, ValueError, RecursionError) as error:
             raise ConfigurationError(f"the backup cannot be recorded: {error}") from None
 
@@ -89,6 +94,8 @@ class Record:
             document = json.loads(bytes(data).decode("ascii"))
             if _typed(document, "version", int) != VERSION:
                 raise ValueError("its version is unknown")
+            if _DIGESTED in document or _OWN_DIGEST in document:  # the first releases wrote none
+                _check_digest(bytes(data))
             return cls(
                 backup=_decode_backup(document, level),
                 data=_stored(document, "data"),
@@ -100,6 +107,17 @@ class Record:
             )
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise IntegrityError(f"{level.record} is damaged: {error}") from None
+
+
+def _with_digest(encoded: bytes) -> bytes:
+    """Adds a last field: the hash of the document without it."""
+    return b'%s, "%s": "%s"}' % (encoded[:-1], _OWN_DIGEST.encode(), hashlib.sha256(encoded).hexdigest().encode())
+
+
+def _check_digest(data: bytes) -> None:
+    start = data.rfind(b', "%s": "' % _OWN_DIGEST.encode())
+    if start < 0 or _with_digest(data[:start] + b"}") != data:
+        raise ValueError("it is not what was stored")
 
 
 def unrecorded(level: LevelId, *, chain: LevelId, parent: LevelId | None) -> Backup:

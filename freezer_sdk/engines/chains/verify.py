@@ -16,11 +16,15 @@ from freezer_sdk.engines.chains.layout import LevelId
 from freezer_sdk.engines.chains.listing import Listed, Listing
 from freezer_sdk.engines.chains.reading import Opened, open_backup
 from freezer_sdk.engines.chains.record import Record, Stored
+from freezer_sdk.engines.chains.removal import counts
 from freezer_sdk.engines.chains.store import Store
 from freezer_sdk.errors import BackupNotFound, IntegrityError, ObjectNotFound, UnsupportedFormat
 from freezer_sdk.model import Entry, EntryType, Event, Problem, VerifyResult
 
 _EVENT_EVERY: Final = 0.1  # seconds
+_UNCOUNTED: Final = (
+    "is missing: the level is recorded as whole, and is no backup any more without it, nor are those above it"
+)
 
 
 class Verification:
@@ -72,15 +76,18 @@ class Verification:
         for problem in catalog.problems:
             self._findings.add(problem)
         for leftover in leftovers(self._store.storage, self._store.codec.folder):
-            message = "not finished: a run was interrupted, or is at work"
-            self._findings.add(Problem(path=leftover.level.path, kind="leftover", message=message, fatal=False))
+            if leftover.uncounted and not counts(self._store.storage, leftover.level):
+                self._problem(leftover.level.metadata, "missing", _UNCOUNTED)
+            else:
+                message = "not finished: a run was interrupted, or is at work"
+                self._findings.add(Problem(path=leftover.level.path, kind="leftover", message=message, fatal=False))
         return self._listing.read(catalog)
 
     # -- objects -------------------------------------------------------------------------------------------
 
     def _level(self, level: LevelId, listed: Listed, *, read_data: bool) -> None:
         if listed.fault is not None:
-            self._problem(level.record, "damaged", listed.fault)
+            self._problem(level.record, "locked" if listed.locked else "damaged", listed.fault)
         stream, record = self._store.coding.stream(level), listed.record
         with_record = record is not None
         self._checked(level.metadata, lambda: self._metadata(level, record))
