@@ -6,6 +6,7 @@ committed. Each restored data directory is started by a private server, which ch
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any
 
 import pytest
 import servers
-from btrfs_volume import new_subvolume
+from btrfs_volume import names_at_top, new_subvolume
+from killing import killed_at_each_step
 from mariadb_server import Database, Writer, owners, reachable_folder, sequence
 
 from freezer_sdk import Backup, Freezer
 from freezer_sdk.modes.mysql.mode import MysqlMode
+from freezer_sdk.snapshots.btrfs import BtrfsProvider
 
 pytestmark = pytest.mark.mariadb
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -88,6 +91,38 @@ def test_a_snapshot_of_btrfs(freezer: Freezer, record_property: Figures) -> None
             record_property("figure", f"{figure}; {committed} rows, all that were committed")
         finally:
             servers.stop("mariadb", instance=instance)
+
+
+KILLED = """
+import json, sys
+from freezer_sdk import Freezer
+repository, prefix, options = json.loads(sys.argv[1])
+with Freezer(repository, password="p") as freezer:
+    how = {"snapshot": "btrfs", "snapshot_options": {"label_prefix": prefix}}
+    freezer.backup(mode="mysql", mode_options=options, **how)
+"""
+
+
+@needs_root
+@pytest.mark.root
+def test_kill_9_at_each_step_of_a_snapshot(tmp_path: Path, freezer: Freezer) -> None:
+    """The database goes on at once; what was made is removed by reap; nothing that is not whole counts."""
+    with new_subvolume() as volume:
+        instance, prefix = "killed-btrfs", f"k{volume.name.partition('-')[2]}"
+        database = Database(servers.start("mariadb", instance=instance, MARIADB_DATA=str(volume / "data")))
+        try:
+            options = {**database.login("snapshot"), "strategy": "snapshot"}
+            with database.table() as name, Writer(database, name) as writer:
+                argument = json.dumps([f"file://{tmp_path}/repository", prefix, options])
+                (tmp_path / "steps").mkdir()
+                for step in killed_at_each_step(tmp_path / "steps", ["btrfs", "mount", "umount"], KILLED, argument):
+                    assert writer.goes_on(), step
+                    BtrfsProvider(label_prefix=prefix).reap()
+                    assert not [each for each in names_at_top() if each.startswith(prefix)], step
+        finally:
+            servers.stop("mariadb", instance=instance)
+    assert freezer.backups()
+    assert freezer.verify(read_data=True).ok
 
 
 def test_a_dump_and_mariadb_backup(freezer: Freezer, record_property: Figures) -> None:
