@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -152,6 +153,24 @@ def test_a_snapshot_that_overflows_commits_nothing(group: Group, tmp_path: Path)
         assert group.leftovers() == []
         assert freezer.backup(source, snapshot="auto", snapshot_options=options).paths == (str(source),)
     assert group.leftovers() == []
+
+
+@pytest.mark.parametrize(("name", "engine"), [("ext4", "dedup"), ("xfs", "tar")])
+def test_unmodified_files_are_recognised(group: Group, tmp_path: Path, name: str, engine: str) -> None:
+    """Each snapshot is another device, mounted elsewhere."""
+    data = group.folder / name / "unmodified"
+    data.mkdir()
+    for number in range(3):
+        (data / f"file {number}").write_text("content")
+    time.sleep(0.1)  # older than what counts as racy
+    levels = {"max_level": 5} if engine == "tar" else {}
+    place = f"local:{tmp_path}/{engine}"
+    with Freezer(place, create=True, encryption=False, engine=engine, engine_options=levels) as freezer:
+        snapshot = {"snapshot": "lvm", "snapshot_options": {"size": "24M"}}
+        freezer.backup(data, **snapshot)
+        for how in (snapshot, {}, snapshot):
+            stats = freezer.backup(data, **how).stats
+            assert (stats.unmodified_files, stats.changed_files, stats.new_files) == (3, 0, 0)
 
 
 def test_kill_at_each_step_leaves_what_reap_removes(group: Group, tmp_path: Path) -> None:
