@@ -17,6 +17,7 @@ from freezer_sdk.model import Backup, EventHandler
 
 LOG = logging.getLogger("freezer")
 DETAILS = logging.getLogger("freezer.details")
+_SHOWN = 5  # names in a hint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +47,12 @@ class Run:
             backups = [each for each in found if series_name(each) == name]
             if backups:
                 return backups
-        raise BackupNotFound(
-            f"{freezer.location} has no backup named {self.names[0]}",
-            hint="--action info lists what is there; --hostname says whose backups are meant",
-        )
+        hint = "--action info lists what is there; --hostname says whose backups are meant"
+        below = sorted({each.name for each in found if series_name(each).startswith(f"{self.names[0]}/")})
+        if below:  # the original put ids of instances and images behind the name
+            shown = ", ".join(below[:_SHOWN]) + (", ..." if len(below) > _SHOWN else "")
+            hint = f"give the whole name with --backup-name: {shown}"
+        raise BackupNotFound(f"{freezer.location} has no backup named {self.names[0]}", hint=hint)
 
     @contextmanager
     def opened(self, place: Place) -> Iterator[Freezer]:

@@ -450,3 +450,18 @@ def test_the_processes_that_are_started_see_no_password(store: Store, tmp_path: 
     assert "--listed-incremental" in seen.read_text()
     for text in (seen.read_text(), result.out, result.err, log):
         assert "hunter" not in text
+
+
+def test_names_with_ids_of_instances(store: Store, tree: Path, tmp_path: Path) -> None:
+    """The original's modes for instances and images put an id behind the name, as a folder."""
+    store.backup()
+    shutil.rmtree(store.folder / "freezer-sdk")
+    for first in ("metadata", "data"):
+        series = store.folder / first / "tar" / "node1_b"
+        (chain,) = series.iterdir()
+        (series / "7d1c").mkdir()
+        chain.rename(series / "7d1c" / chain.name)
+    message = store.restore(tmp_path / "out", code=1)
+    assert "give the whole name with --backup-name: b/7d1c" in message
+    store.restore(tmp_path / "out", "--backup-name", "b/7d1c")
+    assert contents(tmp_path / "out") == contents(tree)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,75 @@ def test_an_option_of_another_engine_is_told(url: str, tmp_path: Path) -> None:
     wrong = program("backup", "create", tmp_path / "tree", "--max-level", "3", code=2)
     assert "hint: --max-level: for --engine rsync or tar" in wrong.err
     assert "hint:" not in program("backup", "create", tmp_path / "tree", "--nonsense", code=2).err
+
+
+def test_an_engine_option_serves_the_engine_that_is_found(url: str, tmp_path: Path) -> None:
+    program = Cli(tmp_path, {"FREEZER_STORAGE": url})
+    program.inside("repository", "init", "--engine", "tar", "--no-encryption")
+    program.inside("backup", "create", tmp_path / "tree", "--name", "n")
+    program.inside("backup", "restore", "latest", tmp_path / "out", "--engine-option", "reader=gnu")
+    assert (tmp_path / "out" / "file").read_text() == "content\n"
+    wrong = program.inside("backup", "restore", "latest", tmp_path / "out", "--engine-option", "nope=gnu", code=2)
+    assert "tar" in wrong.err
+    assert "nope" in wrong.err
+
+
+def test_an_engine_option_that_nobody_has(url: str, tmp_path: Path) -> None:
+    program = Cli(tmp_path, {"FREEZER_STORAGE": url})
+    wrong = program.inside("backup", "list", "--engine-option", "reader=gnu", code=2)
+    assert "reader" in wrong.err
+    program.inside("repository", "init", "--no-encryption")
+    wrong = program.inside("backup", "list", "--engine-option", "reader=gnu", code=2)
+    assert "dedup" in wrong.err
+    assert "reader" in wrong.err
+
+
+def as_the_original(store: Path, *, name: str = "n") -> None:
+    """Takes away what the original does not write, and gives the series another name."""
+    shutil.rmtree(store / "freezer-sdk")
+    for first in ("metadata", "data"):
+        (series,) = (store / first / "tar").iterdir()
+        host, _, _ = series.name.partition("_")
+        (place := series.parent / f"{host}_{name}").parent.mkdir(parents=True, exist_ok=True)
+        series.rename(place)
+
+
+def test_figures_of_the_original_are_unknown(url: str, tmp_path: Path) -> None:
+    program = Cli(tmp_path, {"FREEZER_STORAGE": url})
+    program.inside("repository", "init", "--engine", "tar", "--no-encryption")
+    program.inside("backup", "create", tmp_path / "tree", "--name", "n", "--host", "h")
+    assert program.inside("backup", "list", "-f", "json").json[0]["files"] == 1
+    as_the_original(tmp_path / "store")
+    (row,) = program.inside("backup", "list", "-f", "json").json
+    assert (row["files"], row["bytes"], row["added_bytes"]) == (None, None, None)
+    assert "0 B" not in program.inside("backup", "list").out
+    assert "0 B" not in program.inside("backup", "show", "latest", "--name", "n", "--host", "h").out
+
+
+def test_names_that_lead_into_folders(url: str, tmp_path: Path) -> None:
+    """The original's modes for instances and images put an id behind the name."""
+    program = Cli(tmp_path, {"FREEZER_STORAGE": url})
+    program.inside("repository", "init", "--engine", "tar", "--no-encryption")
+    program.inside("backup", "create", tmp_path / "tree", "--name", "n", "--host", "h")
+    as_the_original(tmp_path / "store", name="name/7d1c")
+    (row,) = program.inside("backup", "list", "--name", "name/7d1c", "-f", "json").json
+    program.inside("backup", "restore", "latest", tmp_path / "out", "--name", "name/7d1c", "--host", "h")
+    assert (tmp_path / "out" / "file").read_text() == "content\n"
+    program.inside("backup", "verify", row["id"], "--read-data")
+
+
+def test_a_series_with_another_password_is_locked(url: str, tmp_path: Path) -> None:
+    program = Cli(tmp_path, {"FREEZER_STORAGE": url, "FREEZER_PASSWORD": "mine"})
+    options = {"cipher": "sealed"}
+    for name in ("mine", "yours"):
+        with Freezer(url, engine="tar", password=name, create=True, engine_options=options) as freezer:
+            freezer.backup(tmp_path / "tree", name=name)
+        (tmp_path / "store" / "freezer-sdk" / "store").unlink(missing_ok=True)  # as a store of the original
+    rows = {row["name"]: row for row in program.inside("backup", "list", "-f", "json").json}
+    assert {name: row["status"] for name, row in rows.items()} == {"mine": "complete", "yours": "locked"}
+    shown = program.inside("backup", "show", rows["yours"]["id"], "-f", "json").json
+    assert [(each["kind"], each["fatal"]) for each in shown["problems"]] == [("locked", False)]
+    assert "password" in shown["problems"][0]["message"]
+    program.inside("backup", "restore", rows["yours"]["id"], tmp_path / "out", code=12)
+    assert not (tmp_path / "out").exists()
+    program.inside("backup", "restore", "latest", tmp_path / "out", "--name", "mine")
