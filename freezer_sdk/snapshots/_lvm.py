@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ _FIELDS = (
 _QUERY_TIMEOUT = 120.0
 _CHANGE_TIMEOUT = 600.0  # a snapshot waits until the file system has written what it holds in memory
 _SHARE = re.compile(r"([0-9]{1,3})%(FREE|ORIGIN|VG)", re.ASCII)
+_SOME_FAILED = 5  # exit status of LVM's programs
 _UDEV = Path("/run/udev/control")
 _WITHOUT_UDEV = "activation { udev_sync = 0 udev_rules = 0 } devices { obtain_device_list_from_udev = 0 }"
 _STATE = 4  # place of the letter in lv_attr
@@ -105,13 +106,18 @@ class Volume:
         return next(filter(None, (Label.parse(tag, prefix=prefix) for tag in self.tags)), None)
 
 
-def volumes() -> Sequence[Volume]:
-    """All logical volumes there are.
+def volumes(groups: Collection[str] = ()) -> Sequence[Volume]:
+    """All logical volumes of some volume groups.
+
+    Args:
+        groups: by default all that can be read: one with a missing disk, say, is no reason to know nothing of others.
 
     Raises:
         SnapshotError: LVM does not tell.
     """
-    told = _lvm("lvs", "--units", "b", "--nosuffix", "--reportformat", "json", "-o", _FIELDS, timeout=_QUERY_TIMEOUT)
+    form = ["--units", "b", "--nosuffix", "--reportformat", "json", "-o", _FIELDS]
+    accepted = (0,) if groups else (0, _SOME_FAILED)
+    told = _lvm("lvs", *form, *sorted(groups), timeout=_QUERY_TIMEOUT, accepted=accepted)
     try:
         return [_volume(row) for report in json.loads(told)["report"] for row in report["lv"]]
     except (ValueError, KeyError, TypeError, IndexError) as error:
@@ -227,14 +233,14 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(filter(None, text.split(",")))
 
 
-def _run(program: str, *arguments: str, timeout: float) -> str:
+def _run(program: str, *arguments: str, timeout: float, accepted: Collection[int] = (0,)) -> str:
     """Runs one of LVM's programs, which makes device nodes itself where there is no udev that would."""
     config = [] if _UDEV.exists() else ["--config", _WITHOUT_UDEV]
-    return run_command([program, *config, *arguments], timeout=timeout, package=PACKAGE)
+    return run_command([program, *config, *arguments], timeout=timeout, package=PACKAGE, accepted=accepted)
 
 
-def _lvm(program: str, *arguments: str, timeout: float) -> str:
+def _lvm(program: str, *arguments: str, timeout: float, accepted: Collection[int] = (0,)) -> str:
     try:
-        return _run(program, *arguments, timeout=timeout)
+        return _run(program, *arguments, timeout=timeout, accepted=accepted)
     except CommandFailed as error:
         raise SnapshotError(f"LVM: {error.message}", hint=error.hint) from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +132,7 @@ class LvmProvider(SnapshotProvider):
         numbers = [None] if len(places) == 1 else range(len(places))
         snapshots = []
         with ExitStack() as stack:
-            stack.callback(_remove_all, label)
+            stack.callback(_remove_all, label, {origin.group for origin in places})
             folder = stack.enter_context(private_folder(label))
             points = [self._mount_point(folder, number, stack) for number in numbers]
             for (origin, inside), number, point in zip(places.items(), numbers, points, strict=True):
@@ -296,7 +296,8 @@ class _LvmGroup(SnapshotGroup):
         Raises:
             SnapshotError: one is not, or has not.
         """
-        now = {volume.full_name: volume for volume in volumes()}
+        groups = {each.origin.group for each in self._snapshots}
+        now = {volume.full_name: volume for volume in volumes(groups)}
         for each in self._snapshots:
             volume = now.get(each.full_name)
             if volume is None or str(each.label) not in volume.tags:
@@ -330,9 +331,9 @@ def _is_named(origin: Volume, name: str) -> bool:
     return stat.S_ISBLK(info.st_mode) and f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}" == origin.number
 
 
-def _remove_all(label: Label) -> None:
+def _remove_all(label: Label, groups: Collection[str]) -> None:
     """Removes all volumes of one label, also what a failed lvcreate has left."""
-    for volume in volumes():
+    for volume in volumes(groups):
         if str(label) in volume.tags:
             remove(volume)
 

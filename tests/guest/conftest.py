@@ -62,7 +62,7 @@ class GuestRun(pytest.Item):
             command += ["--color=no", "--tb=short", f"--rootdir={self.config.rootpath}"]
             command += [f"--junitxml={report}", "-o", "junit_family=xunit1"]  # with the properties of tests
             command += [*shlex.split(os.environ.get("GUEST_PYTEST", "")), str(self.path)]
-            environment = {**os.environ, "GUEST_WRITE": folder, "GUEST_TIMEOUT": "900"}
+            environment = {**os.environ, "GUEST_WRITE": folder, "GUEST_TIMEOUT": "1800"}
             done = subprocess.run(
                 [RUN, *command],
                 cwd=self.config.rootpath,
