@@ -234,6 +234,7 @@ class Freezer(Receiver):
             dry_run=dry_run,
             snapshot=snapshot,
             snapshot_options=snapshot_options,
+            locations=[self.location],
         )
         options = replace(subject.options, parent=None if parent is None else self.find_backup(parent).id)
         operation = self._operation("backup", events, cancel)

@@ -148,6 +148,7 @@ class FreezerGroup:
             dry_run=dry_run,
             snapshot=snapshot,
             snapshot_options=snapshot_options,
+            locations=self.locations,
         )
         options = replace(subject.options, id=uuid.uuid4().hex, time=datetime.now(UTC), parent=parent)
         operation = self._operation("backup", events, cancel)

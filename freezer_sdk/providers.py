@@ -21,6 +21,7 @@ from freezer_sdk.snapshots.base import Probe, SnapshotProvider
 if TYPE_CHECKING:
     from freezer_sdk.plugins import PluginRegistry
 
+_WRITABLE = "writable"
 _log = logging.getLogger("freezer_sdk")
 
 
@@ -43,12 +44,14 @@ def find_providers(
     options: Mapping[str, Any] | None,
     *,
     automatic: bool = False,
+    writable: Sequence[str] = (),
 ) -> Providers:
     """The provider of a name, or all that are installed.
 
     Args:
         options: of several providers each takes those that it declares.
         automatic: only those that may be taken without being named.
+        writable: added to the option ``writable`` of those that declare it: providers that halt file systems.
 
     Raises:
         ConfigurationError: options are wrong, or none of the providers declares one.
@@ -58,7 +61,7 @@ def find_providers(
 
     values = {key: value for key, value in (options or {}).items() if value is not None}
     if name is not None:
-        return Providers(usable=[_build(registry, name, values)], unusable={})
+        return Providers(usable=[_build(registry, name, values, writable)], unusable={})
     kinds: list[type[SnapshotProvider]] = []
     unusable: dict[str, str] = {}
     for each in registry.names(plugins.SNAPSHOT):
@@ -74,7 +77,7 @@ def find_providers(
     for kind in sorted(kinds, key=_order):
         own = {option.name for option in kind.options}
         try:
-            usable.append(_build(registry, kind.name, {key: values[key] for key in values if key in own}))
+            usable.append(_build(registry, kind.name, {key: values[key] for key in values if key in own}, writable))
         except PluginError as error:  # PluginUnavailable among them
             unusable[kind.name] = error.hint or error.message
     return Providers(usable=usable, unusable=unusable)
@@ -92,9 +95,13 @@ def _refuse_unknown(values: Mapping[str, Any], kinds: Sequence[type[SnapshotProv
         raise ConfigurationError(f"no snapshot provider has the option {unknown}", hint=hint)
 
 
-def _build(registry: PluginRegistry, name: str, values: Mapping[str, Any]) -> ReadyProvider:
+def _build(registry: PluginRegistry, name: str, values: Mapping[str, Any], writable: Sequence[str]) -> ReadyProvider:
     from freezer_sdk import plugins
 
+    declared = {option.name: option for option in registry.load(plugins.SNAPSHOT, name).options}
+    if writable and _WRITABLE in declared:
+        own = declared[_WRITABLE].convert(values.get(_WRITABLE, ()))
+        values = {**values, _WRITABLE: (*own, *writable)}
     made = registry.build(plugins.SNAPSHOT, name, values)
     return ReadyProvider(name, made, secrets=secret_values(made.options, values))
 

@@ -178,16 +178,22 @@ class SnapshotChoice:
     Args:
         provider: its name, or ``auto``.
         options: values of its declared options; with ``auto`` each provider takes those that it declares.
+        writable: what is written to meanwhile, for providers with an option of that name.
 
     Raises:
         ConfigurationError, PluginError: the named one cannot be used, or options are wrong.
     """
 
     def __init__(
-        self, provider: str = AUTO, options: Mapping[str, Any] | None = None, *, registry: PluginRegistry | None = None
+        self,
+        provider: str = AUTO,
+        options: Mapping[str, Any] | None = None,
+        *,
+        registry: PluginRegistry | None = None,
+        writable: Sequence[str] = (),
     ) -> None:
         name = None if provider == AUTO else provider
-        self._providers = find_providers(_registry(registry), name, options, automatic=True)
+        self._providers = find_providers(_registry(registry), name, options, automatic=True, writable=writable)
 
     @property
     def boundary(self) -> Boundary:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from freezer_sdk.plugins import PluginRegistry
     from freezer_sdk.snapshotting import SnapshotChoice
 
+_LOCAL = "local:"  # how the URLs of folders begin
+
 Paths = str | bytes | PathLike[str] | Sequence[str | bytes | PathLike[str]]
 
 
@@ -104,8 +106,12 @@ def build_subject(
     dry_run: bool,
     snapshot: str | None,
     snapshot_options: Mapping[str, Any] | None,
+    locations: Sequence[str],
 ) -> Subject:
-    """Builds the mode; arguments as for :meth:`Freezer.backup <freezer_sdk.client.Freezer.backup>`.
+    """Builds the mode; other arguments as for :meth:`Freezer.backup <freezer_sdk.client.Freezer.backup>`.
+
+    Args:
+        locations: of the storages.
 
     Raises:
         ConfigurationError, PluginError.
@@ -125,14 +131,21 @@ def build_subject(
         machine_id=identity.machine_id(),
         mode=mode,
     )
-    snapshots = choose_snapshots(registry, maker, snapshot, snapshot_options)
+    snapshots = choose_snapshots(registry, maker, snapshot, snapshot_options, locations)
     return Subject(mode=maker, roots=roots, options=options, secrets=secrets, snapshots=snapshots)
 
 
 def choose_snapshots(
-    registry: PluginRegistry, mode: Mode, provider: str | None, options: Mapping[str, Any] | None
+    registry: PluginRegistry,
+    mode: Mode,
+    provider: str | None,
+    options: Mapping[str, Any] | None,
+    locations: Sequence[str] = (),
 ) -> SnapshotChoice | None:
     """What makes volume snapshots for a mode; ``None``: nobody wants any.
+
+    Args:
+        locations: of storages that are written to meanwhile.
 
     Raises:
         ConfigurationError: the mode makes no use of them, or there are options for none.
@@ -146,7 +159,8 @@ def choose_snapshots(
 
     if not mode.takes_snapshots:
         raise ConfigurationError(f"mode {mode.name!r} makes no use of volume snapshots")
-    return SnapshotChoice(provider, options, registry=registry)
+    writable = [each.removeprefix(_LOCAL) for each in locations if each.startswith(_LOCAL)]
+    return SnapshotChoice(provider, options, registry=registry, writable=writable)
 
 
 def build_mode(

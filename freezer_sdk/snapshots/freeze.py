@@ -160,7 +160,7 @@ class FreezeProvider(SnapshotProvider):
     def _busy(self) -> Mapping[str, Path]:
         """File systems that are not to be frozen, with what they hold."""
         busy: dict[str, Path] = {}
-        for path in (*_NEVER, self._scratch, *self._writable, *_written()):
+        for path in (*_NEVER, _home(), self._scratch, *self._writable, *_written()):
             with suppress(SnapshotError, OSError):
                 busy.setdefault(mount_of(_existing(path).resolve()).device, path)
         return busy
@@ -273,6 +273,15 @@ def _existing(path: Path) -> Path:
     while not path.exists() and path != path.parent:
         path = path.parent
     return path
+
+
+def _home() -> Path:
+    """Of the process's user: shells, desktops and caches write there."""
+    import pwd
+
+    with suppress(KeyError):
+        return Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    return Path("/")
 
 
 def _written() -> Iterator[Path]:

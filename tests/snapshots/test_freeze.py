@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from killing import killed_at_each_step
 
+from freezer_sdk import Freezer
 from freezer_sdk.errors import SnapshotError
 from freezer_sdk.snapshots.freeze import FreezeProvider
 from freezer_sdk.testing import SnapshotSuite
@@ -247,6 +248,17 @@ def test_what_must_not_stop_is_not_frozen(
         assert f"that holds {volume}/log" in provider.probe([volume]).reason
     with open(volume / "log"):
         assert provider.probe([volume]).possible
+
+
+def test_the_file_system_of_the_repository_is_not_frozen(volume: Path, scratch: Path, tmp_path: Path) -> None:
+    for place, possible in ((volume / "repository", False), (tmp_path / "repository", True)):
+        with Freezer(f"local:{place}", create=True, encryption=False) as freezer:
+            wanted = {"snapshot": "freeze", "snapshot_options": {"scratch": str(scratch)}}
+            if possible:
+                assert freezer.backup(volume / "file", **wanted).paths == (str(volume / "file"),)
+                continue
+            with pytest.raises(SnapshotError, match=f"that holds {place}, which must not stop"):
+                freezer.backup(volume / "file", **wanted)
 
 
 def test_what_somebody_else_froze_is_left_alone(volume: Path, scratch: Path, mounted: Path) -> None:
