@@ -29,9 +29,10 @@ def from_snapshot(settings: Settings, snapshots: SnapshotMaker) -> Iterator[Prot
             directory = data_directory(server, settings.data_directory)
             facts: dict[str, Any] = {"strategy": str(Strategy.SNAPSHOT), **described(server)}
             facts |= {"data_directory": os.fspath(directory), "owner": owner_of(directory)}
+            making = snapshots([directory])  # looks for a provider while nobody waits
             with quiesced(server, settings.limits) as lock:
                 began = time.monotonic()
-                group = stack.enter_context(snapshots([directory]))
+                group = stack.enter_context(making)
                 taken = time.monotonic() - began
                 lock.release()
         facts |= {"lock": {**lock.facts, "snapshot": round(taken, 3)}, **lock.position}
