@@ -69,9 +69,11 @@ def mode_options(settings: Settings, path: str | None) -> dict[str, Any]:
         path: of the data, see :func:`live_path`.
 
     Raises:
-        ConfigurationError: a file with the login of a database makes no sense.
+        ConfigurationError: the path is no data directory, or a file with the login of a database makes no sense.
     """
     if settings.mode == "mysql":
+        if path is not None and os.path.isdir(os.path.join(path, "mysql", "mysql")):
+            raise ConfigurationError(f"{path} is not the data directory of MySQL", hint=f"name {path}/mysql")
         wanted = {"strategy": "snapshot", "defaults_file": settings.values["mysql_conf"], "data_directory": path}
     elif settings.mode == "mongo":
         file = settings.values["mongo_conf"]

@@ -121,6 +121,18 @@ def test_options_of_lvm() -> None:
     assert snapshot_request(settings_of("-s"))["snapshot_options"] == {"size": "1G", "permission": "ro"}
 
 
+def test_what_holds_a_data_directory_is_none(tmp_path: Path) -> None:
+    (tmp_path / "mysql/mysql").mkdir(parents=True)
+    settings = settings_of("--mode mysql -s --mysql-conf my.cnf")
+    with pytest.raises(ConfigurationError, match="is not the data directory"):
+        mode_options(settings, str(tmp_path))
+    assert mode_options(settings, f"{tmp_path}/mysql") == {
+        "strategy": "snapshot",
+        "defaults_file": "my.cnf",
+        "data_directory": f"{tmp_path}/mysql",
+    }
+
+
 def test_the_login_of_mongo(tmp_path: Path, warnings_of: Callable[[], list[str]]) -> None:
     file = tmp_path / "mongo.conf"
     file.write_text("[default]\nhost = db1\nauth-database = admin\nuser = backup\npassword = 50%secret%\n")
