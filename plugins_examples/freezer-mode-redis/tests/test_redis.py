@@ -169,3 +169,15 @@ def test_nobody_answers(tmp_path):
         unused.bind(("127.0.0.1", 0))
         with pytest.raises(SourceError, match="Redis at"), RedisMode(port=unused.getsockname()[1]).protect():
             pass
+
+
+def test_the_least_rights(running, repository):
+    client, path = running
+    client.execute_command(*["ACL", "SETUSER", "backup", "on", ">backup-password", "+info", "+bgsave", "+config|get"])
+    options = {"socket": path, "username": "backup", "password": "backup-password"}
+    assert repository.backup((), mode="redis", mode_options=options).status == "complete"
+    client.execute_command(*["ACL", "SETUSER", "backup", "-config|get"])
+    with pytest.raises(SourceError, match="config"):
+        repository.backup((), mode="redis", mode_options=options)
+    dump = os.path.join(client.config_get("dir")["dir"], "dump.rdb")
+    assert repository.backup((), mode="redis", mode_options={**options, "file": dump}).status == "complete"
