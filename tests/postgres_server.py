@@ -90,4 +90,5 @@ def new_cluster(instance: str, *, data: Path | None = None) -> Iterator[Cluster]
         yield cluster
     finally:
         servers.stop("postgresql", instance=instance)
-        shutil.rmtree(cluster.sockets, ignore_errors=True)
+        for folder in (Path(cluster.sockets), servers.state_root() / f"postgresql-{instance}"):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -22,7 +22,7 @@ def server() -> Iterator[Mongo]:
 
 @pytest.fixture
 def freezer(tmp_path: Path) -> Iterator[Freezer]:
-    with Freezer(f"local:{tmp_path}/repository", create=True, password="p") as opened:
+    with Freezer(f"local:{tmp_path}/repository", create=True, encryption=False) as opened:
         yield opened
 
 

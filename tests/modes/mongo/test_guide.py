@@ -39,7 +39,7 @@ def test_a_whole_server(freezer: Freezer, tmp_path: Path) -> None:
         write(tmp_path / "mongod", f'exec {sys.executable} {stub} {server.env["MONGODB_SERVER"]} "$@"')
         script = commands(PAGE, "### A whole server", "sh")[0].replace("/var/lib", str(volume))
         programs = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]])
-        env = {**os.environ, "PATH": programs, "FREEZER_STORAGE": freezer.location, "FREEZER_PASSWORD": "p"}
+        env = {**os.environ, "PATH": programs, "FREEZER_STORAGE": freezer.location}
         done = subprocess.run(["sh", "-euc", script], env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         with server.client() as client:

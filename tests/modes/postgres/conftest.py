@@ -27,5 +27,5 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def freezer(tmp_path: Path) -> Iterator[Freezer]:
-    with Freezer(f"local:{tmp_path}/repository", create=True, password="p") as opened:
+    with Freezer(f"local:{tmp_path}/repository", create=True, encryption=False) as opened:
         yield opened

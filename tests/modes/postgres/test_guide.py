@@ -43,7 +43,7 @@ def test_a_whole_server(freezer: Freezer, folder: Path) -> None:
         write_systemctl(folder, instance, data)
         (script,) = commands(PAGE, "### A whole server", "sh")
         script = script.replace("/var/lib/postgresql", str(folder))
-        run(script, folder, FREEZER_STORAGE=freezer.location, FREEZER_PASSWORD="p")
+        run(script, folder, FREEZER_STORAGE=freezer.location)
         assert cluster.psql("SELECT name FROM people") == "Ada"
         assert data.with_name("main.broken").is_dir()
 
@@ -63,7 +63,6 @@ def test_one_database(cluster: Cluster, freezer: Freezer, folder: Path) -> None:
             script,
             folder,
             FREEZER_STORAGE=freezer.location,
-            FREEZER_PASSWORD="p",
             PGSERVICEFILE=str(folder / "services"),
             PGPASSFILE=str(folder / "passwords"),
         )

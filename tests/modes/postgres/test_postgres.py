@@ -337,17 +337,6 @@ def test_roles_that_are_there_stay_as_they_are(cluster: Cluster, freezer: Freeze
         cluster.psql("DROP ROLE keeper")
 
 
-# -- drills -----------------------------------------------------------------------------------------------------------
-
-
-def test_drills(cluster: Cluster, freezer: Freezer, folder: Path) -> None:
-    freezer.backup(mode="postgres", mode_options=cluster.login())
-    drill = freezer.drills.run(scratch=folder, queries=["SELECT 41 + 1"])
-    assert drill.passed, drill.error
-    assert drill.facts["queries"] == [[["42"]]]
-    assert list(folder.iterdir()) == []
-
-
 # -- the documentation ------------------------------------------------------------------------------------------------
 
 
