@@ -107,6 +107,8 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
         raise ConfigurationError(f"the strategy {strategy} takes all databases", hint="the strategy dump can choose")
     if values["password"] is not None and values["passfile"] is not None:
         raise ConfigurationError("both a password and a password file are given")
+    if "\n" in (values["password"] or ""):
+        raise ConfigurationError("PostgreSQL's programs cannot be given a password with a line break")
     given = {name: str(values[name]) for name in _PARAMETERS if values[name] is not None}
     return Settings(
         strategy=strategy,

@@ -65,6 +65,7 @@ def check(target: Path, backup: Any, *queries: str) -> Any:
         ({"strategy": "physical", "databases": ["shop"]}, "takes all databases"),
         ({"password": "s3cret", "passfile": "/x"}, "both a password and a password file"),
         ({"strategy": "best"}, "none of"),
+        ({"password": "two\nlines"}, "line break"),
     ],
 )
 def test_options_that_contradict_each_other(options: dict[str, Any], message: str) -> None:
