@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ _GLANCES_OWN = (
     *("schema", "self", "size", "status", "stores", "updated_at", "virtual_size"),
 )
 """What Glance says of an image, and nobody can ask for."""
+_PLACES = ("direct_url", "file", "locations", "schema")  # where Glance keeps it, perhaps with its login there
+_ID = re.compile(r"[0-9A-Za-z-]{1,64}", re.ASCII)
 _RESERVED = "os_glance_"  # properties of Glance's own book-keeping
 _PARTS = ("kernel_id", "ramdisk_id")  # images that another one needs to start
 _LAST = ("visibility", "protected", "os_hidden")  # a protected image could not be removed when its content fails
@@ -136,9 +139,7 @@ class GlanceMode(Mode):
                 facts={
                     _FACTS: {
                         "url": service.url,
-                        "images": [
-                            {"stream": _stream_name(image), "properties": dict(image.properties)} for image in chosen
-                        ],
+                        "images": [{"stream": _stream_name(image), "properties": _recorded(image)} for image in chosen],
                     }
                 },
             )
@@ -163,7 +164,9 @@ class GlanceMode(Mode):
         chosen: dict[str, Image] = {}
         everything = service.images()
         for wanted in self._wanted:
-            image = service.get(wanted) or _only(wanted, [each for each in everything if each.name == wanted])
+            image = _by_id(wanted, everything, service)
+            if image is None:
+                image = _only(wanted, [each for each in everything if each.name == wanted])
             if image.properties.get("status") != ACTIVE:
                 raise SourceUnreadable(f"{image.title} cannot be read: it is {image.properties.get('status')}")
             chosen[image.id] = image
@@ -212,7 +215,10 @@ class GlanceMode(Mode):
                 PlannedAction(action="create", path=name, size=each.image.size)
                 for name, each in zip(names, stored, strict=True)
             ]
-            return RestoreResult(backup=restorer.backup.id, target=target, plan=tuple(plan))
+            size = sum(step.size for step in plan)
+            return RestoreResult(
+                backup=restorer.backup.id, target=target, files=len(plan), bytes=size, plan=tuple(plan)
+            )
         with self._service(RestoreError) as service:
             return self._restore_all(restorer, stored, service)
 
@@ -339,6 +345,16 @@ def _parse(facts: Mapping[str, Any]) -> list[_Stored]:
 
 def _known(stored: Sequence[_Stored]) -> str:
     return "it holds " + ", ".join(f"/{each.stream} ({each.image.name})" for each in stored)
+
+
+def _recorded(image: Image) -> dict[str, Any]:
+    return {name: value for name, value in image.properties.items() if name not in _PLACES}
+
+
+def _by_id(wanted: str, everything: Sequence[Image], service: ImageService) -> Image | None:
+    """An image by its id; some that a user may see are in no list, such as those of a community."""
+    listed = next((each for each in everything if each.id == wanted), None)
+    return listed if listed is not None or not _ID.fullmatch(wanted) else service.get(wanted)
 
 
 def _only(wanted: str, found: Sequence[Image]) -> Image:

@@ -181,6 +181,7 @@ def test_by_id_the_content_is_what_was_stored(glance, repository, tmp_path):
     image = glance.add("disk", data)
     backup = repository.backup((), mode="glance", mode_options=glance.options(image=[image["id"]]))
     assert backup.name == image["id"]
+    assert not {"direct_url", "locations"} & backup.facts["glance"]["images"][0]["properties"].keys()
     repository.restore("latest", tmp_path / "files", mode="fs")
     assert (tmp_path / "files" / f"{image['id']}.raw").read_bytes() == data
     result = repository.restore("latest", "server:", mode_options=glance.options())
@@ -260,6 +261,8 @@ def test_an_image_without_content_of_its_own(glance, repository, caplog):
 def test_images_that_cannot_be_read(glance, repository):
     with pytest.raises(SourceUnreadable, match="there is no image"):
         repository.backup((), mode="glance", mode_options=glance.options(image=["nowhere"]))
+    with pytest.raises(SourceUnreadable, match="there is no image"):
+        repository.backup((), mode="glance", mode_options=glance.options(image=["../info/stores"]))
     queued = glance.user.images.create(name=f"{glance.prefix}-new", disk_format="raw", container_format="bare")
     with pytest.raises(SourceUnreadable, match="it is queued"):
         repository.backup((), mode="glance", mode_options=glance.options(image=[queued.id]))
