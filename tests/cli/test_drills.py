@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from cli.program import PASSWORD, Cli
 
 
@@ -50,55 +49,51 @@ def test_a_drill_that_does_not_pass(filled: Cli, tmp_path: Path) -> None:
 
 
 def test_samples_and_choices(filled: Cli) -> None:
-    drill = filled("drill", "run", "--sample", "1%", "--tag", "first", "-f", "json").json
+    drill = filled.inside("drill", "run", "--sample", "1%", "--tag", "first", "-f", "json").json
     assert drill["passed"]
     assert drill["sample"] == 0.01
-    assert "is no share" in filled("drill", "run", "--sample", "much", code=2).err
-    assert "cannot check" in filled("drill", "run", "--verifier", "application", code=2).err
-    assert "files" in filled("drill", "run", "--verifier", "oracle", code=2).err
-    assert filled("drill", "run", "ffffffff", code=1).err
-    assert "NAME=VALUE" in filled("drill", "run", "--mode-option", "paths", code=2).err
+    assert "is no share" in filled.inside("drill", "run", "--sample", "much", code=2).err
+    assert "cannot check" in filled.inside("drill", "run", "--verifier", "application", code=2).err
+    assert "files" in filled.inside("drill", "run", "--verifier", "oracle", code=2).err
+    assert filled.inside("drill", "run", "ffffffff", code=1).err
+    assert "NAME=VALUE" in filled.inside("drill", "run", "--mode-option", "paths", code=2).err
 
 
 def test_status_of_names(filled: Cli) -> None:
-    assert filled("status", "-f", "value", "-c", "state", "-c", "name").out == "ok etc\n"
-    late = filled("status", "--max-age", "1ms", "--expect", "db", "-f", "json", code=15).json
+    assert filled.inside("status", "-f", "value", "-c", "state", "-c", "name").out == "ok etc\n"
+    late = filled.inside("status", "--max-age", "1ms", "--expect", "db", "-f", "json", code=15).json
     assert [(row["name"], row["state"], row["age_seconds"] is None) for row in late] == [
         ("db", "overdue", True),
         ("etc", "overdue", False),
     ]
-    assert filled("status", "--name", "etc", "--max-age", "1d", "-f", "json").json[0]["name"] == "etc"
-    assert "is not a duration" in filled("status", "--max-age", "yesterday", code=2).err
+    assert filled.inside("status", "--name", "etc", "--max-age", "1d", "-f", "json").json[0]["name"] == "etc"
+    assert "is not a duration" in filled.inside("status", "--max-age", "yesterday", code=2).err
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "line"),
-    [
-        (
-            ["--max-age", "26h"],
-            0,
-            "FREEZER OK - 1 of 1 names are fine | names=1 partial=0 undrilled=0 overdue=0 oldest=",
-        ),
-        (["--max-age", "26h", "--drill-max-age", "30d"], 1, "FREEZER WARNING - etc of "),
-        (["--max-age", "26h", "--expect", "db"], 2, "FREEZER CRITICAL - db has no backup; 1 of 2 names are fine |"),
-        (["--storage", "local:/no/such/place"], 3, "FREEZER UNKNOWN - "),
-    ],
-)
-def test_monitors(filled: Cli, words: list[str], code: int, line: str) -> None:
-    told = filled("status", *words, "--nagios", code=code)
-    assert told.out.startswith(line)
-    assert told.out.count("\n") == 1
+MONITORS = [
+    (["--max-age", "26h"], 0, "FREEZER OK - 1 of 1 names are fine | names=1 partial=0 undrilled=0 overdue=0 oldest="),
+    (["--max-age", "26h", "--drill-max-age", "30d"], 1, "FREEZER WARNING - etc of "),
+    (["--max-age", "26h", "--expect", "db"], 2, "FREEZER CRITICAL - db has no backup; 1 of 2 names are fine |"),
+    (["--storage", "local:/no/such/place"], 3, "FREEZER UNKNOWN - "),
+]
+
+
+def test_monitors(filled: Cli) -> None:
+    for words, code, line in MONITORS:
+        told = filled.inside("status", *words, "--nagios", code=code)
+        assert told.out.startswith(line)
+        assert told.out.count("\n") == 1
 
 
 def test_limits_in_a_profile(filled: Cli, tmp_path: Path) -> None:
     config = tmp_path / "freezer.toml"
     config.write_text('[profiles.default.status]\nmax-age = "1ms"\nexpect = "db"\n')
     filled.env["FREEZER_CONFIG"] = str(config)
-    assert len(filled("status", "-f", "json", code=15).json) == 2
-    assert filled("status", "--max-age", "1d", "--name", "etc", "--expect", "etc", "-f", "json").json
+    assert len(filled.inside("status", "-f", "json", code=15).json) == 2
+    assert filled.inside("status", "--max-age", "1d", "--name", "etc", "--expect", "etc", "-f", "json").json
     config.write_text('[profiles.default.status]\nmax-age = "soon"\n')
-    assert "status.max-age" in filled("config", "check", code=2).out
-    assert "status.max-age" in filled("status", code=2).err
+    assert "status.max-age" in filled.inside("config", "check", code=2).out
+    assert "status.max-age" in filled.inside("status", code=2).err
 
 
 def test_several_storages(filled: Cli, tree: Path, tmp_path: Path) -> None:
