@@ -52,6 +52,11 @@ def data_directory(server: Server, given: str | None) -> Path:
             f"not a data directory of MariaDB or MySQL, or not readable: {directory}",
             hint="run as root or as the server's user; data_directory names it where the server is in a container",
         )
+    if given is None and not in_use(os.fspath(directory)):
+        raise SourceError(
+            f"no server uses {directory}, so it is not the data directory of this one",
+            hint="a server in a container has its data elsewhere: name its data_directory as seen from here",
+        )
     outside = [*_settings_outside(told), *_links(directory)]
     if outside:
         names = "; ".join(outside[:5])
@@ -133,11 +138,11 @@ def in_use(directory: str) -> bool:
 
     for name in _LOCKED:
         try:
-            descriptor = os.open(os.path.join(directory, name), os.O_RDWR | os.O_NOFOLLOW)
+            descriptor = os.open(os.path.join(directory, name), os.O_RDONLY | os.O_NOFOLLOW)
         except OSError:
             continue
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 return True

@@ -155,7 +155,9 @@ class _Watch:
         """
         if self._late:
             raise SourceError(f"mariadb-backup held up commits for longer than {self._longest:g} s and was ended")
-        if self._reader is None or self._reader.status != 0:
+        if self._reader is None:  # nobody wanted it
+            return {}
+        if self._reader.status != 0:
             raise SourceError(f"mariadb-backup did not come to its end: {_last_line(self._tail)}")
         lock = {} if self._held is None else {"lock": {"method": "backup-stage", "held": round(self._held, 3)}}
         return {**lock, **self._position}

@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import servers
@@ -106,16 +107,26 @@ def test_a_server_that_runs_elsewhere_is_not_mistaken(made: tuple[Freezer, Backu
     _, _, database = made
 
     class Elsewhere:
-        is_here = False
+        """What a server on another machine, or in a container, says."""
+
+        def __init__(self, datadir: Path, *, is_here: bool) -> None:
+            self.is_here = is_here
+            self._datadir = datadir
 
         def variables(self, *names: str) -> dict[str, str]:
-            return {"datadir": str(database.data)}
+            return {"datadir": str(self._datadir)}
 
+    there: Any = Elsewhere(database.data, is_here=False)
     with pytest.raises(SourceError, match="another machine"):
-        data_directory(Elsewhere(), None)  # type: ignore[arg-type]
-    assert data_directory(Elsewhere(), str(database.data)) == database.data  # type: ignore[arg-type]
+        data_directory(there, None)
+    assert data_directory(there, str(database.data)) == database.data
     with pytest.raises(SourceError, match="not a data directory"):
-        data_directory(Elsewhere(), str(tmp_path))  # type: ignore[arg-type]
+        data_directory(there, str(tmp_path))
+    (tmp_path / "mysql").mkdir()
+    (tmp_path / "ibdata1").touch()
+    with pytest.raises(SourceError, match="no server uses"):
+        data_directory(cast(Any, Elsewhere(tmp_path, is_here=True)), None)
+    assert data_directory(cast(Any, Elsewhere(tmp_path, is_here=True)), str(tmp_path)) == tmp_path
 
 
 def test_data_outside_of_the_directory_are_refused(made: tuple[Freezer, Backup, Database]) -> None:
@@ -130,6 +141,36 @@ def test_data_outside_of_the_directory_are_refused(made: tuple[Freezer, Backup, 
             with pytest.raises(SourceError, match=f"table {name}/far.isl"):
                 data_directory(server, None)
         assert data_directory(server, None) == database.data
+
+
+HANGS = """\
+#!/bin/sh
+# Stands in for a mariadb-backup that does not get on while it holds up commits.
+echo "Starting BACKUP STAGE BLOCK_COMMIT" >&2
+echo data
+exec sleep 3600
+"""
+
+
+def test_mariadb_backup_may_not_hold_up_commits_for_ever(
+    made: tuple[Freezer, Backup, Database], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freezer, _, database = made
+    (tmp_path / "mariadb-backup").write_text(HANGS)
+    (tmp_path / "mariadb-backup").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    before = len(freezer.backups())
+    with pytest.raises(SourceError, match="mariadb-backup"):
+        freezer.backup(mode="mysql", mode_options=database.login("physical", lock_timeout=1))
+    assert len(freezer.backups()) == before
+
+
+def test_a_dry_run_stores_nothing(made: tuple[Freezer, Backup, Database]) -> None:
+    freezer, _, database = made
+    before = len(freezer.backups())
+    for strategy in ("physical", "dump"):
+        assert freezer.backup(mode="mysql", mode_options=database.login(strategy), dry_run=True).dry_run
+    assert len(freezer.backups()) == before
 
 
 def chunk(kind: bytes, path: bytes, data: bytes = b"") -> bytes:
