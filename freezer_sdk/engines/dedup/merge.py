@@ -162,8 +162,9 @@ def join(sections: Sequence[Section], *, spill: bool) -> Section:
     """
     packs, numbers = _union(sections)
     ids = IdColumn(spill=spill)
-    segment_of, starts, lengths = array("I"), array("I"), array("I")
-    parts = sum(map(len, sections)) // _AT_ONCE + 1
+    most = sum(map(len, sections))  # columns that grow would leave holes in memory
+    segment_of, starts, lengths = (array("I", bytes(4)) * most for _ in range(3))
+    rows, parts = 0, most // _AT_ONCE + 1
     begins = [0] * len(sections)
     for part in range(parts):
         ends = [_first_row(section, part + 1, parts) for section in sections]
@@ -180,8 +181,11 @@ def join(sections: Sequence[Section], *, spill: bool) -> Section:
         order = _order(named, columns)
         ids.append(b"".join(map(named.__getitem__, order)))
         for column, found in zip((segment_of, starts, lengths), columns, strict=True):
-            column.extend(map(found.__getitem__, order))
+            column[rows : rows + len(order)] = array("I", map(found.__getitem__, order))
+        rows += len(order)
         begins = ends
+    for column in (segment_of, starts, lengths):
+        del column[rows:]
     return Section(sections[0].kind, b"", packs, Blobs(ids.finish(), segment_of, starts, lengths))
 
 

@@ -18,6 +18,7 @@ from freezer_sdk.engines.dedup.pack import SegmentRow
 if sys.platform == "linux":
     from mmap import MADV_DONTNEED
 
+_AT_ONCE = 1 << 16  # ids whose first bytes are copied at once
 _MOST_BITS = 18  # of an id, that the table of first rows goes by: it takes 1 MiB then
 
 
@@ -225,10 +226,14 @@ class Section:
 
 
 def prefixes_of(ids: bytes | mmap) -> array[int]:
-    """The first 8 bytes of each id, as numbers that sort as the ids do."""
-    column = array("Q")
+    """The first 8 bytes of each id, as numbers that sort as the ids do.
+
+    Piece by piece into a column of its final size: the C library may keep what a large copy beside it took.
+    """
+    column = array("Q", bytes(8)) * (len(ids) // 32)
     with memoryview(ids) as whole, whole.cast("Q") as words, words[::4] as firsts:
-        column.frombytes(firsts.tobytes())
+        for at in range(0, len(column), _AT_ONCE):
+            column[at : at + _AT_ONCE] = array("Q", firsts[at : at + _AT_ONCE].tobytes())
     if sys.byteorder == "little":
         column.byteswap()
     return column
