@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -190,11 +191,13 @@ def test_readers_neither_wait_nor_are_waited_for(database: Database) -> None:
 
 
 CHILD = """
-import json, sys, time
+import contextlib, json, sys, time
 from freezer_sdk.modes.mysql.mode import MysqlMode
+@contextlib.contextmanager
 def maker(paths):
     print("locked", flush=True)
     time.sleep(3600)
+    yield
 with MysqlMode(**json.loads(sys.stdin.readline())).protect(snapshots=maker):
     pass
 """
@@ -202,10 +205,9 @@ with MysqlMode(**json.loads(sys.stdin.readline())).protect(snapshots=maker):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_process_that_is_killed_holds_up_nobody(database: Database, table: str, number: signal.Signals) -> None:
-    import json
-
     child = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    with child:
+    with child, contextlib.ExitStack() as stack:
+        stack.callback(child.kill)
         assert child.stdin is not None
         assert child.stdout is not None
         child.stdin.write(json.dumps(database.login("snapshot")) + "\n")
