@@ -206,9 +206,7 @@ class Browser(Connection):
         chosen = select.choose_backup(backups, identifier, wanted=wanted, this_host=identity.host_name())
         if identifier == select.LATEST:
             in_time = BackupFilter(at=wanted.at)
-            lost = [
-                each for each in backups if not each.readable and each.time > chosen.time and in_time(each)
-            ]
+            lost = [each for each in backups if not each.readable and each.time > chosen.time and in_time(each)]
             if lost:  # whose they were cannot be told
                 names = ", ".join(each.short_id for each in lost)
                 _log.warning("newer backups are damaged and passed over: %s; latest is %s", names, chosen.short_id)
