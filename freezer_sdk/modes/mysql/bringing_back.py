@@ -20,10 +20,10 @@ from freezer_sdk.modes.base import SERVER, Restorer
 from freezer_sdk.modes.mysql.archive import CheckedArchive
 from freezer_sdk.modes.mysql.checking import check_directory
 from freezer_sdk.modes.mysql.datadir import account_for, check_target
-from freezer_sdk.modes.mysql.dump import ACCOUNTS
+from freezer_sdk.modes.mysql.dump import ACCOUNTS, ALL, stream_name
 from freezer_sdk.modes.mysql.physical import STREAM, backup_program
 from freezer_sdk.modes.mysql.replay import Replay
-from freezer_sdk.modes.mysql.server import connected
+from freezer_sdk.modes.mysql.server import INTERNAL, Server, connected
 from freezer_sdk.modes.mysql.settings import Settings, Strategy
 from freezer_sdk.streams.command import run_command
 from freezer_sdk.streams.feeding import feed_program
@@ -193,11 +193,8 @@ def _dumps(restorer: Restorer) -> list[Entry]:
     return sorted(chosen, key=lambda each: (each.path == os.fsencode("/" + ACCOUNTS), each.path))
 
 
-def _check_free(server: Any, entries: Sequence[Entry]) -> None:
+def _check_free(server: Server, entries: Sequence[Entry]) -> None:
     """Whether no table is there that a dump would replace."""
-    from freezer_sdk.modes.mysql.dump import ALL, stream_name
-    from freezer_sdk.modes.mysql.server import INTERNAL
-
     names = {os.fsdecode(each.path[1:]) for each in entries}
     rows = server.rows("SELECT DISTINCT TABLE_SCHEMA AS d FROM information_schema.TABLES")
     taken = [row["d"] for row in rows if row["d"] not in INTERNAL and (ALL in names or stream_name(row["d"]) in names)]

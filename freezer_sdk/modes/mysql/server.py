@@ -53,11 +53,6 @@ class Server:
             return bool(ends.getsockname()[0] == ends.getpeername()[0])
         return False
 
-    @property
-    def descriptor(self) -> int:
-        """Of the connection's socket."""
-        return int(self._connection._sock.fileno())
-
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """All rows of an answer, by the names of their columns.
 
