@@ -12,7 +12,7 @@ from cliff import _argparse
 from cliff.app import App
 from cliff.help import HelpExit
 
-from freezer_cli.base import FreezerCommand, HelpFormatter
+from freezer_cli.base import USAGE_ERROR, FreezerCommand, HelpFormatter
 from freezer_cli.commands import NAMESPACE, LazyCommandManager
 from freezer_cli.global_options import add_global_options, chosen, merge_global_options
 from freezer_cli.help_action import HelpAction
@@ -24,7 +24,6 @@ DESCRIPTION = """\
 Back up, verify and restore files, streams and applications.
 
 `freezer COMMAND --help` explains a command and gives an example of it."""
-USAGE_ERROR = 2
 
 
 def program_version() -> str:
@@ -106,10 +105,12 @@ class FreezerApp(App):
             # `create PATH --name N PATH` is no mistake; intermixed parsing loses what follows --
             parsed = parser.parse_args(arguments) if "--" in arguments else parser.parse_intermixed_args(arguments)
         except SystemExit as end:
-            advice = command.advice() if isinstance(command, FreezerCommand) and end.code == USAGE_ERROR else None
+            if end.code != USAGE_ERROR or not isinstance(command, FreezerCommand):
+                raise
+            advice = command.advice()
             if advice:
                 print(f"hint: {advice}", file=self.stderr)
-            raise
+            raise SystemExit(command.wrong_arguments()) from None
         words = self.options.words
         self.options = merge_global_options(self.options, parsed)
         self.options.words = words

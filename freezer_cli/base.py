@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from freezer_cli.app import FreezerApp
 
 Row = Mapping[str, Any]
+USAGE_ERROR = 2
 
 
 class HelpFormatter(_argparse.SmartHelpFormatter):
@@ -86,6 +87,10 @@ class FreezerCommand(command.Command):
     def advice(self) -> str | None:
         """What may help where the arguments are wrong."""
         return None
+
+    def wrong_arguments(self) -> int:
+        """The exit code where the arguments are wrong; the message is written already."""
+        return USAGE_ERROR
 
     @property
     def settings(self) -> Settings:

@@ -44,6 +44,7 @@ _COLUMNS = (
     Column("drill_error", "Drill error", extra=True),
     Column("location", "Storage", extra=True),
 )
+_SEVERAL = (Column("location", "Storage"), *_COLUMNS[:-1])
 
 
 class _Code(IntEnum):
@@ -102,9 +103,12 @@ class ShowStatus(GroupCommand, ListCommand):
                 LOG.warning("%s: %s; this record does not count", problem.path, problem.message)
         if self.nagios:
             return (), _judged(reports, in_vain=self.asked_in_vain)
-        late = any(report.late for report in reports)
+        late = any(report.late or report.missing for report in reports)
+        for report in reports:
+            if report.missing:
+                LOG.error("%s: there is no backup at all", report.location)
         self.exit_code = Overdue.exit_code if late else PARTIAL if self.asked_in_vain else 0
-        return _COLUMNS, rows
+        return _SEVERAL if self.several else _COLUMNS, rows
 
     def _reports(self, parsed_args: argparse.Namespace) -> list[FreshnessReport]:
         arguments = {
@@ -117,6 +121,14 @@ class ShowStatus(GroupCommand, ListCommand):
         group = self.open_group(parsed_args)
         self.tell_lost(group)
         return [freezer.freshness(**arguments) for freezer in group.freezers.values()]
+
+    def wrong_arguments(self) -> int:
+        """Monitors take 2 for a critical state."""
+        if "--nagios" not in self.arguments:
+            return super().wrong_arguments()
+        line, code = _line(_Code.UNKNOWN, ["wrong arguments"], [])
+        self.app.stdout.write(line + "\n")
+        return code
 
     def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[Any], data: Any) -> int:
         """Prints the rows, or the line for a monitor."""
@@ -183,9 +195,14 @@ def _judged(reports: Sequence[FreshnessReport], *, in_vain: bool) -> tuple[str, 
     code, said = _Code.OK, [f"{len(by_state[Freshness.OK])} of {len(series)} names are fine"]
     if by_state[Freshness.PARTIAL] or by_state[Freshness.UNDRILLED]:
         code = _Code.WARNING
+    if not series:
+        code, said = _Code.UNKNOWN, ["there is no backup at all"]
     if in_vain:
         code, said = _Code.UNKNOWN, ["a storage cannot be asked", *said]
-    if by_state[Freshness.OVERDUE]:
+    missing = [report.location for report in reports if report.missing]
+    if missing and series:
+        said[:0] = [f"there is no backup at all in {location}" for location in missing]
+    if by_state[Freshness.OVERDUE] or missing:
         code = _Code.CRITICAL
     for state in (Freshness.PARTIAL, Freshness.UNDRILLED, Freshness.OVERDUE):
         said[:0] = [_said(each) for each in by_state[state]]

@@ -77,12 +77,19 @@ class FreshnessReport:
         """Those that are overdue or undrilled."""
         return tuple(each for each in self.series if each.state in (Freshness.OVERDUE, Freshness.UNDRILLED))
 
+    @property
+    def missing(self) -> bool:
+        """There is nothing at all whose age could be told, though it is limited."""
+        return self.max_age is not None and not self.series
+
     def check(self) -> None:
         """Whether all is as it should be.
 
         Raises:
             Overdue: names what is not.
         """
+        if self.missing:
+            raise Overdue(f"{self.location}: there is no backup at all", hint="is this where backups are stored?")
         if self.late:
             names = ", ".join(f"{each.name} of {each.host or 'any host'} ({each.state})" for each in self.late)
             raise Overdue(f"{self.location}: {names}", hint="freezer status shows since when")

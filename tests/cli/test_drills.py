@@ -75,6 +75,10 @@ MONITORS = [
     (["--max-age", "26h", "--drill-max-age", "30d"], 1, "FREEZER WARNING - etc of "),
     (["--max-age", "26h", "--expect", "db"], 2, "FREEZER CRITICAL - db has no backup; 1 of 2 names are fine |"),
     (["--storage", "local:/no/such/place"], 3, "FREEZER UNKNOWN - "),
+    (["--max-age", "26h", "--host", "elsewhere"], 2, "FREEZER CRITICAL - there is no backup at all | names=0 "),
+    (["--host", "elsewhere"], 3, "FREEZER UNKNOWN - there is no backup at all | names=0 "),
+    (["--max-age", "yesterday"], 3, "FREEZER UNKNOWN - wrong arguments"),
+    (["--no-such-option"], 3, "FREEZER UNKNOWN - wrong arguments"),
 ]
 
 
@@ -83,6 +87,12 @@ def test_monitors(filled: Cli) -> None:
         told = filled.inside("status", *words, "--nagios", code=code)
         assert told.out.startswith(line)
         assert told.out.count("\n") == 1
+
+
+def test_a_repository_without_backups(filled: Cli) -> None:
+    none = filled.inside("status", "--max-age", "1d", "--host", "elsewhere", code=15)
+    assert "there is no backup at all" in none.err
+    assert filled.inside("status", "--host", "elsewhere", "-f", "json").json == []
 
 
 def test_limits_in_a_profile(filled: Cli, tmp_path: Path) -> None:
@@ -104,6 +114,7 @@ def test_several_storages(filled: Cli, tree: Path, tmp_path: Path) -> None:
     both = ["--storage", here, "--storage", other]
     rows = filled("status", *both, "--max-age", "1d", "-f", "json").json
     assert {(row["location"], row["name"]) for row in rows} == {(here, "etc"), (other, "home")}
+    assert other in filled("status", *both).out
     found = filled("status", *both, "--storage", gone, "-f", "json", code=3)
     assert len(found.json) == 2
     assert "left out" in found.err

@@ -129,6 +129,15 @@ def test_forged_records_are_told(source: Path) -> None:
         assert [problem.path for problem in found.problems] == [record.name]
 
 
+def test_no_backup_at_all_is_none_that_is_young() -> None:
+    with Freezer(MemoryStorage(), create=True, encryption=False) as freezer:
+        look(freezer).check()
+        found = look(freezer, max_age=DAY)
+        assert found.missing
+        with pytest.raises(Overdue, match="no backup at all"):
+            found.check()
+
+
 @pytest.mark.parametrize("wrong", [{"max_age": timedelta()}, {"drill_max_age": -DAY}, {"names": "etc"}])
 def test_limits_that_make_no_sense(wrong: dict[str, object]) -> None:
     with (
