@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import subprocess
 import tempfile
 import time
@@ -15,11 +14,11 @@ from typing import IO, Final
 from freezer_sdk.errors import CommandFailed
 from freezer_sdk.streams.cancel import CancelToken
 from freezer_sdk.streams.process import secrets_in
+from freezer_sdk.streams.session import end_session
 
 _log = logging.getLogger("freezer_sdk.hooks")
 
 _POLL: Final = 0.1
-_PATIENCE: Final = 5.0  # seconds between asking a program to end and making it end
 _MOST: Final = 16 << 20  # bytes of output that lie on the disk at most, as far as they can be cut
 _LOGGED: Final = 64 << 10  # bytes of output that go into the log
 _TOLD: Final = 1000  # characters of output that go into a message
@@ -104,23 +103,8 @@ def _wait(
             if os.fstat(output.fileno()).st_size > _MOST:
                 output.truncate(0)
     except BaseException:
-        _end(process)
+        end_session(process)
         raise
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a program and all that it started."""
-    if os.name != "posix":
-        process.kill()
-        process.wait()
-        return
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_PATIENCE)
-            return
-    process.wait()
 
 
 def _said(output: IO[bytes], secrets: Sequence[str]) -> str:

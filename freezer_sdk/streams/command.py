@@ -11,10 +11,10 @@ from contextlib import suppress
 
 from freezer_sdk.errors import CommandFailed
 from freezer_sdk.streams.process import secrets_in
+from freezer_sdk.streams.session import end_session
 
 _SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"  # administrators' programs, which users' PATHs and cron's lack
 _TAIL = 2000
-_PATIENCE = 5.0
 
 
 def find_program(name: str) -> str | None:
@@ -84,13 +84,7 @@ def run_command(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a program and all that it started; one that the kernel holds is left behind after a while."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_PATIENCE)
-            break
+    end_session(process)
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
             with suppress(OSError):

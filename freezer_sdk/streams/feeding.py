@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,10 +12,10 @@ from typing import IO, Any
 from freezer_sdk.errors import CommandFailed
 from freezer_sdk.streams.command import find_program
 from freezer_sdk.streams.process import secrets_in
+from freezer_sdk.streams.session import end_session
 
 _BUFFER = 1 << 20
 _TAIL = 2000
-_PATIENCE = 5.0
 
 
 def feed_program(
@@ -79,7 +78,7 @@ def feed_program(
         size, whole = _pass_on(reader, process.stdin, progress)
         process.wait()
     except BaseException:
-        _end(process)
+        end_session(process)
         raise
     finally:
         with suppress(BrokenPipeError):
@@ -111,16 +110,6 @@ def _pass_on(reader: Any, pipe: IO[bytes], progress: Callable[[int], None] | Non
     with suppress(BrokenPipeError):
         pipe.close()
     return size, True
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_PATIENCE)
-            return
-    process.wait()
 
 
 class _Said(threading.Thread):

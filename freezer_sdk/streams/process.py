@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from freezer_sdk.errors import CommandFailed, SourceUnreadable
+from freezer_sdk.streams.session import end_session
 
 try:
     import fcntl
@@ -25,7 +26,6 @@ else:
 
 _PIPE = 1 << 20
 _TAIL = 2000
-_PATIENCE = 5.0
 _POLL = 0.2
 _SECRET_OPTION = re.compile(
     r"(?i)^-{0,2}[\w.-]*(?:pass|pwd|secret|token|credential|api-?key|access-?key)[\w.-]*(?:[=:](.*))?$"
@@ -176,7 +176,7 @@ class ProcessReader:
         if alone:  # what it still writes fails
             self._close()
         if self._process.returncode is None:
-            self._end()
+            end_session(self._process)
         if not alone:  # somebody waits for what it writes, and sees the end now
             with self._reading:
                 self._close()
@@ -185,16 +185,6 @@ class ProcessReader:
         self._selector.close()
         self._output.close()
         self._stderr.close()
-
-    def _end(self) -> None:
-        """Ends the program and all that it started."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, number)
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_PATIENCE)
-                return
-        self._process.wait()
 
 
 def _signal_name(number: int) -> str:

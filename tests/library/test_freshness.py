@@ -131,7 +131,7 @@ def test_forged_records_are_told(source: Path) -> None:
 
 def test_no_backup_at_all_is_none_that_is_young() -> None:
     with Freezer(MemoryStorage(), create=True, encryption=False) as freezer:
-        look(freezer).check()
+        look(freezer, max_age=None).check()
         found = look(freezer, max_age=DAY)
         assert found.missing
         with pytest.raises(Overdue, match="no backup at all"):

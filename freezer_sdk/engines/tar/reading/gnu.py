@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import stat
 import subprocess
 import tempfile
@@ -17,10 +16,10 @@ from freezer_sdk.engines.tar.program import ENVIRONMENT, GnuTar
 from freezer_sdk.errors import CommandFailed, ConfigurationError, IntegrityError, RestoreConflict, RestoreError
 from freezer_sdk.model import Problem, RestoreOptions
 from freezer_sdk.modes.base import ProblemHandler
+from freezer_sdk.streams.session import end_session
 
 _PIECE: Final = 1 << 20
 _TAIL: Final = 2000
-_PATIENCE: Final = 5.0
 _MADE_BY_MKFS: Final = {"lost+found"}
 _HINT: Final = "leave the engine's option reader at auto for anything but a whole backup into an empty folder"
 
@@ -142,13 +141,8 @@ class _Child:
         """Ends it where it has not ended."""
         with suppress(OSError):
             self._input.close()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if self._process.poll() is not None:
-                return
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, number)
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_PATIENCE)
+        if self._process.poll() is None:
+            end_session(self._process)
 
 
 def _prepare(target: str) -> None:
