@@ -19,7 +19,7 @@ from freezer_sdk.model import Entry, EntryType, PlannedAction, RestoreResult
 from freezer_sdk.modes.base import SERVER, Restorer
 from freezer_sdk.modes.mysql.archive import CheckedArchive
 from freezer_sdk.modes.mysql.checking import check_directory
-from freezer_sdk.modes.mysql.datadir import account_for, check_target
+from freezer_sdk.modes.mysql.datadir import account_for, check_target, in_use
 from freezer_sdk.modes.mysql.dump import ACCOUNTS, ALL, stream_name
 from freezer_sdk.modes.mysql.physical import STREAM, backup_program
 from freezer_sdk.modes.mysql.replay import Replay
@@ -119,6 +119,8 @@ def _put_in_place(scratch: str, target: str, facts: Mapping[str, Any], restorer:
         account = account_for(owner, numeric=restorer.options.numeric_owner)
         give_to(Path(scratch), account, recursive=True)
     counted = _counted(scratch)
+    if in_use(target):  # somebody started it meanwhile
+        raise RestoreConflict(f"a database server runs on {target}", hint="stop it first, or choose another folder")
     for name in sorted(set(os.listdir(target)) - {os.path.basename(scratch), "lost+found"}):
         _remove(os.path.join(target, name))
     for name in os.listdir(scratch):
@@ -197,7 +199,9 @@ def _check_free(server: Server, entries: Sequence[Entry]) -> None:
     """Whether no table is there that a dump would replace."""
     names = {os.fsdecode(each.path[1:]) for each in entries}
     rows = server.rows("SELECT DISTINCT TABLE_SCHEMA AS d FROM information_schema.TABLES")
-    taken = [row["d"] for row in rows if row["d"] not in INTERNAL and (ALL in names or stream_name(row["d"]) in names)]
+    databases = {row["d"] for row in rows}
+    # those of the server itself are in the way only when the dump has them
+    taken = [each for each in databases if stream_name(each) in names or (ALL in names and each not in INTERNAL)]
     if taken:
         raise RestoreConflict(
             f"the server has tables in {', '.join(sorted(taken))}, and the dump would replace those of the same name",

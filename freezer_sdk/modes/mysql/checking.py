@@ -13,7 +13,7 @@ from typing import Any
 from freezer_sdk.errors import CommandFailed, RestoreError, SourceError
 from freezer_sdk.modes.mysql.datadir import in_use
 from freezer_sdk.modes.mysql.dump import ACCOUNTS
-from freezer_sdk.modes.mysql.private import empty_directory, private_server
+from freezer_sdk.modes.mysql.private import check_version, empty_directory, private_server
 from freezer_sdk.modes.mysql.replay import Replay
 from freezer_sdk.modes.mysql.server import Server, quoted
 from freezer_sdk.modes.mysql.settings import Settings, Strategy
@@ -43,13 +43,14 @@ def check_directory(
 
     Raises:
         RestoreError: it does not start, a table is damaged, or a query fails.
-        ConfigurationError: a program is missing.
+        ConfigurationError: a program is missing, or of another version.
     """
     if in_use(target):
         raise RestoreError(f"a database server runs on {target} already")
     directory = os.path.realpath(target)
     if not os.path.isdir(os.path.join(directory, "mysql")):  # a server would start, and make all that is missing
         raise RestoreError(f"there is no data directory in {target}")
+    check_version(facts)
     options = settings.server_options
     with private_server(directory, facts, options, limit=settings.start_timeout, grants=False) as (server, _):
         found = _examined(server, queries)

@@ -14,12 +14,23 @@ from freezer_sdk.files.datadir import check_data_directory
 from freezer_sdk.model import RestoreOptions
 from freezer_sdk.modes.mysql.server import Server, plain
 
-LEFT_OUT = ("/ibtmp*", "/#innodb_temp/", "/*.pid", "/*.sock", "/*.sock.lock", "/*.lower-test", "/lost+found/")
+LEFT_OUT = (
+    *("/ibtmp*", "!/ibtmp*/"),  # files only: databases may be named so
+    "/#innodb_temp/",
+    "/*.pid",
+    "/*.sock",
+    "/*.sock.lock",
+    "/*.lower-test",
+    "/lost+found/",
+)
 """What a server makes anew whenever it starts, and what belongs to the file system."""
 _ELSEWHERE = (
     "innodb_data_home_dir",
     "innodb_log_group_home_dir",
     "innodb_undo_directory",
+    "innodb_doublewrite_dir",
+    "rocksdb_datadir",
+    "rocksdb_wal_dir",
     "aria_log_dir_path",
 )
 _LOCKED = ("ibdata1", "aria_log_control")
@@ -40,8 +51,9 @@ def data_directory(server: Server, given: str | None) -> Path:
     Raises:
         SourceError: the server runs elsewhere, or keeps some of its data outside.
     """
-    told = server.variables("datadir", "innodb_data_file_path", *_ELSEWHERE)
-    if given is None and not server.is_here:
+    told = server.variables("datadir", "hostname", "innodb_data_file_path", *_ELSEWHERE)
+    here = server.is_here and told.get("hostname") in (None, os.uname().nodename)  # a container has a name of its own
+    if given is None and not here:
         raise SourceError(
             "the database server may run on another machine, so its data directory is not looked for on this one",
             hint="run where the server runs, name its data_directory as seen from here, or use the strategy dump",
@@ -62,7 +74,7 @@ def data_directory(server: Server, given: str | None) -> Path:
         names = "; ".join(outside[:5])
         raise SourceError(
             f"some data lie outside of the data directory {directory}: {names}",
-            hint="one snapshot would not have them all; use the strategy physical or dump",
+            hint="they would not all be in the backup, or come back to their places; use the strategy dump",
         )
     return directory
 
@@ -71,7 +83,7 @@ def _settings_outside(told: Mapping[str, Any]) -> Iterator[str]:
     home = os.path.realpath(told["datadir"])
     for name in _ELSEWHERE:
         value = told.get(name) or ""
-        if value and os.path.realpath(os.path.join(home, value)) != home:
+        if value and not Path(os.path.realpath(os.path.join(home, value))).is_relative_to(home):
             yield f"{name} is {value}"
     for part in str(told.get("innodb_data_file_path", "")).split(";"):
         if part.startswith("/") and told.get("innodb_data_home_dir") == "":
@@ -79,12 +91,15 @@ def _settings_outside(told: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _links(directory: Path) -> Iterator[str]:
-    """Databases and tables that only a link leads to."""
+    """Databases and tables that only a link leads to, or that lie on another file system."""
+    home = directory.stat().st_dev
     with os.scandir(directory) as entries:
         for entry in entries:
             if entry.is_symlink() and not entry.name.endswith((".sock", ".pid")):
                 yield f"{entry.name} is a symbolic link"
             elif entry.is_dir(follow_symlinks=False):
+                if entry.name != "lost+found" and entry.stat(follow_symlinks=False).st_dev != home:
+                    yield f"{entry.name} is another file system"
                 with suppress(PermissionError), os.scandir(entry.path) as files:
                     for file in files:
                         if file.name.endswith(".isl") or file.is_symlink():

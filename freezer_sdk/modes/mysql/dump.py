@@ -14,6 +14,7 @@ from freezer_sdk.errors import ConfigurationError, PluginUnavailable, SourceErro
 from freezer_sdk.modes.base import Protected, Stream
 from freezer_sdk.modes.mysql.datadir import described
 from freezer_sdk.modes.mysql.optionfile import private_option_file
+from freezer_sdk.modes.mysql.privileges import check_privileges
 from freezer_sdk.modes.mysql.quiesce import position
 from freezer_sdk.modes.mysql.server import INTERNAL, Server, connected
 from freezer_sdk.modes.mysql.settings import Settings, Strategy
@@ -25,6 +26,7 @@ _log = logging.getLogger(__name__)
 ALL = "all.databases.sql"
 ACCOUNTS = "system.accounts.sql"
 _HEAD = 16384
+_PLAIN = " !#$&()+,;=@[]{}~"
 _POSITION = re.compile(
     rb"^-- CHANGE (?:MASTER|REPLICATION SOURCE) TO"
     rb" (?:MASTER|SOURCE)_LOG_FILE='([^']+)', (?:MASTER|SOURCE)_LOG_POS=(\d+)",
@@ -112,10 +114,12 @@ def from_dump(settings: Settings) -> Iterator[Protected]:
         descriptor = stack.enter_context(private_option_file(login.client_group()))
         with connected(login) as server:
             names = chosen_databases(server, settings)
-            facts: dict[str, Any] = {"strategy": str(Strategy.DUMP), **described(server), **position(server)}
+            check_privileges(server, names)
+            began = position(server)  # each dump has its own, which comes later
+            facts: dict[str, Any] = {"strategy": str(Strategy.DUMP), **described(server), "began_at": began}
             facts["databases"] = names
             unsafe = _without_transactions(server, names)
-            dumper = _dumper(server, descriptor, binlog="binlog" in facts)
+            dumper = _dumper(server, descriptor, binlog="binlog" in began)
         if unsafe:
             facts["not_transactional"] = unsafe
             _log.warning("mysql: tables that may change while they are dumped: %s", ", ".join(unsafe[:10]))
@@ -145,8 +149,12 @@ def _streams(settings: Settings, dumper: Dumper, names: Sequence[str], found: di
 
 
 def stream_name(database: str) -> str:
-    """File name of a database's dump; what could be no plain name is written as in URLs."""
-    return quote(database, safe=" !#$&()+,;=@[]{}~").replace(".", "%2E") + ".sql"
+    """File name of a database's dump; what could be no plain name is written as in URLs.
+
+    Letters of all languages stay as they are: names of files have a longest length.
+    """
+    plain = (c if c.isprintable() and not c.isascii() else quote(c, safe=_PLAIN) for c in database)
+    return "".join(plain).replace(".", "%2E") + ".sql"
 
 
 def chosen_databases(server: Server, settings: Settings) -> list[str]:

@@ -9,13 +9,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from freezer_sdk.errors import PluginUnavailable, SourceError
 from freezer_sdk.modes.base import Protected, Stream
-from freezer_sdk.modes.mysql.datadir import described, owner_of
+from freezer_sdk.modes.mysql.datadir import data_directory, described, owner_of
 from freezer_sdk.modes.mysql.optionfile import private_option_file
 from freezer_sdk.modes.mysql.quiesce import method_for, position, wait_for_long_queries
 from freezer_sdk.modes.mysql.server import Server, connected
@@ -85,8 +84,7 @@ def _looked_at(server: Server, settings: Settings) -> dict[str, Any]:
             f"mariadb-backup cannot copy the files of MySQL ({server.full_version})",
             hint="use the strategy snapshot or dump",
         )
-    told = server.variables("datadir")["datadir"]
-    directory = Path(os.path.realpath(settings.data_directory or told))
+    directory = data_directory(server, settings.data_directory)
     facts: dict[str, Any] = {"strategy": str(Strategy.PHYSICAL), **described(server)}
     facts |= {"data_directory": os.fspath(directory), "owner": owner_of(directory), "stream": STREAM}
     position(server)  # what is refused is refused at once

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import tempfile
@@ -21,6 +22,7 @@ from freezer_sdk.streams.command import find_program, run_command
 _PROGRAMS = ("mariadbd", "mysqld")
 _SMALL = ("--innodb-buffer-pool-size=64M", "--loose-innodb-buffer-pool-size-max=256M")
 _INSTALL_LIMIT = 600.0
+_VERSION = re.compile(r"\d+\.\d+(?=\.\d)")
 
 
 def server_program(product: str) -> str:
@@ -37,6 +39,25 @@ def server_program(product: str) -> str:
             hint="install the server's package here, or check on a machine that has it",
         )
     return program
+
+
+def check_version(facts: Mapping[str, Any]) -> None:
+    """Whether the server program is of the kind and version that wrote the files: a newer one would change them.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    product, written = _product(facts), str((facts.get("server") or {}).get("version", ""))
+    program = server_program(product)
+    said = run_command([program, "--no-defaults", "--version"], timeout=60)
+    here, there = _VERSION.search(said), _VERSION.search(written)
+    if there is None:  # nobody recorded it
+        return
+    if here is None or here[0] != there[0] or ("mariadb" in said.lower()) != (product == "MariaDB"):
+        raise ConfigurationError(
+            f"{program} is not of the version that wrote these files ({product} {written}): it could change them",
+            hint="check on a machine with that version; start_check off restores without a check",
+        )
 
 
 @contextmanager

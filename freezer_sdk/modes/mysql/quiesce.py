@@ -101,15 +101,12 @@ def quiesced(server: Server, limits: LockLimits) -> Iterator[Lock]:
     method = method_for(server)
     position(server)  # what is refused is refused before anybody is held up
     wait_for_long_queries(server, limits, method)
-    seconds = max(1, math.floor(limits.held))
-    server.run(f"SET SESSION lock_wait_timeout = {seconds}")
-    server.run(f"SET SESSION wait_timeout = {seconds}")
     started = time.monotonic()
+    deadline = started + limits.held
     try:
-        _take(server, method)
-        _wait_for_disk(server, started + limits.held)
-        rest = max(1, math.floor(limits.held - (time.monotonic() - started)))
-        server.run(f"SET SESSION wait_timeout = {rest}")
+        _take(server, method, deadline)
+        _wait_for_disk(server, deadline)
+        server.run(f"SET SESSION wait_timeout = {_rest(deadline)}")
         lock = Lock(server, method, started)
         lock.position = position(server)
         yield lock
@@ -126,13 +123,21 @@ def method_for(server: Server) -> Method:
     return Method.BACKUP_STAGE if staged else Method.READ_LOCK
 
 
-def _take(server: Server, method: Method) -> None:
-    if method is Method.BACKUP_STAGE:
-        for stage in ("START", "FLUSH", "BLOCK_DDL", "BLOCK_COMMIT"):
-            server.run(f"BACKUP STAGE {stage}")
-    else:
-        server.run("FLUSH TABLES WITH READ LOCK")
-    server.run("FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS")
+def _take(server: Server, method: Method, deadline: float) -> None:
+    steps = [f"BACKUP STAGE {stage}" for stage in ("START", "FLUSH", "BLOCK_DDL", "BLOCK_COMMIT")]
+    if method is not Method.BACKUP_STAGE:
+        steps = ["FLUSH TABLES WITH READ LOCK"]
+    for step in (*steps, "FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS"):
+        if time.monotonic() >= deadline:
+            raise LockTimeout("the lock on the databases was not to be had in time")
+        rest = _rest(deadline)  # each waits anew
+        server.run(f"SET SESSION lock_wait_timeout = {rest}, SESSION wait_timeout = {rest}")
+        server.run(step)
+
+
+def _rest(deadline: float) -> int:
+    """Whole seconds that are left, as servers count them; at least one."""
+    return max(1, math.floor(deadline - time.monotonic()))
 
 
 def _wait_for_disk(server: Server, deadline: float) -> None:

@@ -13,7 +13,7 @@ from mariadb_server import PASSWORD, Database
 from freezer_sdk import Freezer
 from freezer_sdk.errors import ConfigurationError, FreezerError, RestoreConflict, RestoreError, SourceError
 from freezer_sdk.model import Status
-from freezer_sdk.modes.base import SERVER
+from freezer_sdk.modes.base import SERVER, Stream
 from freezer_sdk.modes.mysql.dump import stream_name
 from freezer_sdk.modes.mysql.mode import MysqlMode
 
@@ -74,7 +74,7 @@ def test_everything_comes_back_into_a_running_server(database: Database, shop: s
     assert {shop, ODD} <= set(facts["databases"])
     assert facts["not_transactional"] == [f"{ODD}.t"]
     names = {os.fsdecode(each.path) for each in freezer.entries(backup.id)}
-    assert {f"/{shop}.sql", "/odd%2Ename%27%60%22 %C3%A4%2F%C3%BC%25.sql", "/system.accounts.sql"} <= names
+    assert {f"/{shop}.sql", "/odd%2Ename%27%60%22 ä%2Fü%25.sql", "/system.accounts.sql"} <= names
 
     before = content(database, shop)
     root = {"socket": database.socket, "user": "root"}
@@ -198,3 +198,43 @@ def test_dumps_come_back_as_files_too(database: Database, shop: str, freezer: Fr
     assert f"CREATE DATABASE /*!32312 IF NOT EXISTS*/ `{shop}`" in (tmp_path / f"out/{shop}.sql").read_text()
     with pytest.raises(FreezerError, match="start_check"):
         freezer.restore(backup.id, tmp_path / "other", mode_options={"start_check": True})
+
+
+@pytest.mark.parametrize(
+    ("grant", "missing"),
+    [
+        ("SELECT, SHOW VIEW, EVENT, BINLOG MONITOR ON *.*", "triggers"),
+        ("SELECT, SHOW VIEW, EVENT, TRIGGER ON `{}`.*", "routines"),
+        ("SELECT, SHOW VIEW, EVENT, TRIGGER, EXECUTE ON `{}`.*", None),
+        ("SELECT, SHOW VIEW, EVENT, TRIGGER ON `{}`.*; GRANT SELECT ON mysql.proc", None),
+    ],
+)
+def test_what_an_account_may_not_see_is_not_left_out_in_silence(
+    database: Database, shop: str, freezer: Freezer, grant: str, missing: str | None
+) -> None:
+    pattern = shop.replace("t", "_", 1)  # grants are patterns
+    login = database.login("dump", databases=[shop], accounts=False)
+    for host in ("localhost", "127.0.0.1"):
+        account = f"{login['user']}@'{host}'"
+        database.rows(f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {account}")
+        database.rows(f"GRANT BINLOG MONITOR ON *.* TO {account}")
+        database.rows(f"GRANT EXECUTE ON PROCEDURE {shop}.p TO {account}")
+        for each in grant.format(pattern).split("; GRANT "):
+            database.rows(f"GRANT {each} TO {account}")
+    if missing is None:
+        with MysqlMode(**login).protect() as protected:
+            assert [source.name for source in protected.sources if isinstance(source, Stream)] == [f"{shop}.sql"]
+    else:
+        with pytest.raises(SourceError, match=f"{missing} of {shop} would be missing"):
+            freezer.backup(mode="mysql", mode_options=login)
+        assert not freezer.backups()
+
+
+def test_tables_of_the_server_itself_are_not_replaced_unasked(database: Database, freezer: Freezer) -> None:
+    backup = freezer.backup(mode="mysql", mode_options=database.login("dump", databases=["mysql"]))
+    with pytest.raises(RestoreConflict, match="tables in mysql"):
+        freezer.restore(backup.id, SERVER, mode_options={"socket": database.socket, "user": "root"}, dry_run=True)
+
+
+def test_the_longest_name_of_a_database_is_a_name_of_a_file() -> None:
+    assert len(os.fsencode(stream_name("名" * 64))) < 255

@@ -19,9 +19,11 @@ import pytest
 from mariadb_server import PASSWORD, Database
 
 from freezer_sdk.errors import ConfigurationError, SnapshotError, SourceError
-from freezer_sdk.modes.base import SnapshotGroup
+from freezer_sdk.modes.base import Enter, SnapshotGroup, Tree
 from freezer_sdk.modes.mysql import quiesce
+from freezer_sdk.modes.mysql.login import Login
 from freezer_sdk.modes.mysql.mode import MysqlMode
+from freezer_sdk.modes.mysql.server import LockTimeout, Server
 
 pytestmark = pytest.mark.mariadb
 
@@ -281,3 +283,36 @@ def test_strategies_that_do_not_fit(options: dict[str, Any], snapshots: bool, me
 def test_options_that_make_no_sense(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         MysqlMode(**options)
+
+
+def test_a_database_with_an_odd_name_is_in_the_snapshot(database: Database) -> None:
+    database.rows("CREATE DATABASE ibtmp_orders")  # the server has files for temporary tables that begin so
+    try:
+        with MysqlMode(**database.login("snapshot")).protect(snapshots=Maker()) as protected:
+            (tree,) = protected.sources
+            assert isinstance(tree, Tree)
+            inside = {each.directory.path for each in tree.walk(lambda problem: None) if isinstance(each, Enter)}
+        assert os.fsencode(database.data / "ibtmp_orders") in inside
+    finally:
+        database.rows("DROP DATABASE ibtmp_orders")
+
+
+def test_all_steps_of_the_lock_share_its_time(database: Database) -> None:
+    """Four locks are taken one after the other; each would wait as long as the whole is allowed to take."""
+    login = database.login("snapshot", lock_timeout=3)
+    asked: list[float] = []
+
+    class Slow(Server):
+        def run(self, statement: str) -> None:
+            if statement.startswith("BACKUP STAGE"):
+                asked.append(float(self.value("SELECT @@SESSION.lock_wait_timeout")))
+                self.value("SELECT SLEEP(1)")
+            super().run(statement)
+
+    limits = quiesce.LockLimits(held=3, long_query=0, patience=0)
+    connection = pymysql.connect(unix_socket=database.socket, user=login["user"], password=PASSWORD.encode())
+    server = Slow(connection, Login(user=login["user"], socket=database.socket))
+    with pytest.raises(LockTimeout), quiesce.quiesced(server, limits):
+        raise AssertionError("four seconds are more than three")
+    assert asked == sorted(asked, reverse=True)
+    assert asked[-1] == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any, cast
 
 import pytest
 import servers
+from btrfs_volume import make_subvolume, new_subvolume
 from mariadb_server import Database, owners, reachable_folder
 
 from freezer_sdk import Backup, Freezer
@@ -102,21 +105,25 @@ def test_a_query_must_succeed_and_have_an_answer(made: tuple[Freezer, Backup, Da
             mode.verify_restored(target, facts=backup.facts, queries=[query])
 
 
+class Elsewhere:
+    """What a server on another machine, or in a container, says."""
+
+    def __init__(self, datadir: Path, *, is_here: bool, hostname: str = os.uname().nodename) -> None:
+        self.is_here = is_here
+        self._said = {"datadir": str(datadir), "hostname": hostname}
+
+    def variables(self, *names: str) -> dict[str, str]:
+        return self._said
+
+
 def test_a_server_that_runs_elsewhere_is_not_mistaken(made: tuple[Freezer, Backup, Database], tmp_path: Path) -> None:
     """A data directory of the same name may be there, of another server."""
     _, _, database = made
 
-    class Elsewhere:
-        """What a server on another machine, or in a container, says."""
-
-        def __init__(self, datadir: Path, *, is_here: bool) -> None:
-            self.is_here = is_here
-            self._datadir = datadir
-
-        def variables(self, *names: str) -> dict[str, str]:
-            return {"datadir": str(self._datadir)}
-
-    there: Any = Elsewhere(database.data, is_here=False)
+    there: Any = Elsewhere(database.data, is_here=True, hostname="1f2e3d4c5b6a")  # through a published port
+    with pytest.raises(SourceError, match="another machine"):
+        data_directory(there, None)
+    there = Elsewhere(database.data, is_here=False)
     with pytest.raises(SourceError, match="another machine"):
         data_directory(there, None)
     assert data_directory(there, str(database.data)) == database.data
@@ -130,7 +137,7 @@ def test_a_server_that_runs_elsewhere_is_not_mistaken(made: tuple[Freezer, Backu
 
 
 def test_data_outside_of_the_directory_are_refused(made: tuple[Freezer, Backup, Database]) -> None:
-    _, _, database = made
+    freezer, _, database = made
     with reachable_folder() as elsewhere, connected(Login(socket=database.socket, user="root")) as server:
         if database.env["MARIADB_ACCOUNT"] == "mysql":
             import shutil
@@ -140,7 +147,59 @@ def test_data_outside_of_the_directory_are_refused(made: tuple[Freezer, Backup, 
             database.rows(f"CREATE TABLE {name}.far (i INT) DATA DIRECTORY='{elsewhere}'")
             with pytest.raises(SourceError, match=f"table {name}/far.isl"):
                 data_directory(server, None)
+            # the restored server would follow what leads there, perhaps into the files of a running one
+            with pytest.raises(SourceError, match=f"table {name}/far.isl"):
+                freezer.backup(mode="mysql", mode_options=database.login("physical"))
         assert data_directory(server, None) == database.data
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.root
+def test_another_file_system_below_is_refused() -> None:
+    with new_subvolume() as volume:
+        (volume / "mysql").mkdir()
+        make_subvolume(volume / "shop")
+        there: Any = Elsewhere(volume, is_here=True)
+        with pytest.raises(SourceError, match="shop is another file system"):
+            data_directory(there, str(volume))
+
+
+def test_a_server_that_was_started_meanwhile_keeps_its_files(
+    made: tuple[Freezer, Backup, Database], folder: Path
+) -> None:
+    freezer, _, database = made
+    backup = freezer.backup(mode="mysql", mode_options=database.login("physical"))
+    folder.joinpath("ibdata1").write_text("another server's")
+    lock = "import fcntl, sys; f = open(sys.argv[1], 'r+'); fcntl.lockf(f, fcntl.LOCK_EX); print(); input()"
+    servers_lock: list[subprocess.Popen[bytes]] = []
+
+    def start(_: object) -> None:
+        if not servers_lock:
+            command = [sys.executable, "-c", lock, str(folder / "ibdata1")]
+            servers_lock.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+            assert servers_lock[0].stdout is not None
+            servers_lock[0].stdout.readline()
+
+    try:
+        with pytest.raises(RestoreConflict, match="runs on"):
+            freezer.restore(backup.id, folder, delete=True, events=start)
+    finally:
+        for each in servers_lock:
+            each.communicate(b"\n")
+    assert os.listdir(folder) == ["ibdata1"]
+
+
+def test_a_server_of_another_version_does_not_touch_the_files(
+    made: tuple[Freezer, Backup, Database], folder: Path
+) -> None:
+    freezer, backup, _ = made
+    freezer.restore(backup.id, folder / "data")
+    before = {each: each.stat().st_mtime_ns for each in (folder / "data").rglob("*")}
+    written = backup.facts["mysql"]["server"]
+    for change in ({"version": "10.6.1-MariaDB"}, {"product": "MySQL", "version": "10.11.1"}):
+        with pytest.raises(ConfigurationError, match=r"not of the version|is missing"):
+            MysqlMode().verify_restored(str(folder / "data"), facts={"mysql": {"server": {**written, **change}}})
+    assert {each: each.stat().st_mtime_ns for each in (folder / "data").rglob("*")} == before
 
 
 HANGS = """\
