@@ -9,14 +9,17 @@ may be frozen.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import select
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+
+with suppress(ImportError):  # not everywhere; where it is missing, nothing is frozen
+    import fcntl
 
 FREEZE, THAW = 0xC0045877, 0xC0045878  # linux/fs.h: FIFREEZE, FITHAW
 _BOOT = Path("/proc/sys/kernel/random/boot_id")

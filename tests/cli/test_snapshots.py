@@ -81,7 +81,7 @@ def test_a_profile_says_it(repo: Cli, volume: Path, store: Path, tmp_path: Path)
 
 def test_an_unknown_provider(repo: Cli, volume: Path) -> None:
     failed = repo("backup", "create", volume, "--snapshot", "nope", code=2)
-    assert "there is no snapshot 'nope'" in failed.err
+    assert "there is no snapshot provider 'nope'" in failed.err
     assert "copying" in failed.err
 
 
@@ -135,7 +135,7 @@ def test_what_kill_leaves_is_reaped(repo: Cli, volume: Path, store: Path) -> Non
 def running(repo: Cli, volume: Path, store: Path) -> subprocess.Popen[bytes]:
     """A backup from a snapshot that goes on for a minute."""
     flag = repo.home / "started"
-    script = f"touch {flag}; while :; do head -c 100000 /dev/zero; sleep 0.1; done"
+    script = f"touch {flag}; while head -c 100000 /dev/zero; do sleep 0.1; done"
     process = repo.popen(
         *("backup", "create", volume, "--name", "slow", "--snapshot", "auto", "--snapshot-store", store),
         *("--command", "slow", "--", "sh", "-c", script),
@@ -191,8 +191,10 @@ def toy(repo: Cli, tmp_path: Path) -> Cli:
     """A backup of a mode that brings nothing back itself."""
     site = tmp_path / "site"
     (site / "toy_mode.py").write_text(MODE)
-    points = site / "copying_snapshots-1.dist-info" / "entry_points.txt"
-    points.write_text(points.read_text() + "[freezer_sdk.modes]\ntoy = toy_mode:ToyMode\n")
+    info = site / "toy_mode-1.dist-info"  # of its own: what is read of a known file may be remembered
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-mode\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[freezer_sdk.modes]\ntoy = toy_mode:ToyMode\n")
     repo("backup", "create", "--mode", "toy", "--table", "users")
     return repo
 

@@ -195,7 +195,7 @@ def test_links_that_lead_out_of_the_snapshot_are_told(freezer: Freezer, volume: 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_program_that_is_ended(volume: Path, tmp_path: Path, number: signal.Signals) -> None:
     """By itself it leaves nothing; what a kill leaves is reaped, and then the next run is as any other."""
-    script = f"touch {tmp_path}/started; while :; do head -c 100000 /dev/zero; sleep 0.1; done"
+    script = f"touch {tmp_path}/started; while head -c 100000 /dev/zero; do sleep 0.1; done"
     name = ["--name", "volume", "--snapshot", "btrfs", "--snapshot-label-prefix", volume.name]
     command = ["--command", "slow", "--", "sh", "-c", script]
     freezer = [sys.executable, "-m", "freezer_cli.main", "--storage", f"local:{tmp_path}/repository"]

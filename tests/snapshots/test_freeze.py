@@ -79,7 +79,7 @@ class SlowCopy:
         self._go, self._started = folder / "go", folder / "started"
         program = folder / "cp"
         program.write_text(
-            f"#!/bin/sh\ntouch {self._started}\nwhile ! [ -e {self._go} ]; do sleep 0.02; done\n"
+            f"#!/bin/sh\ntouch {self._started}\nwhile [ -d {folder} ] && ! [ -e {self._go} ]; do sleep 0.02; done\n"
             f'exec {shutil.which("cp")} "$@"\n'
         )
         program.chmod(0o755)

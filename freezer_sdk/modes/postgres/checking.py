@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import shutil
 import tempfile
@@ -39,13 +38,18 @@ _PRIVATE = {
     "listen_addresses": "",
     "archive_mode": "off",
     "archive_command": "",
+    "archive_cleanup_command": "",
     "restore_command": "",
+    "recovery_end_command": "",
     "primary_conninfo": "",
     "primary_slot_name": "",
     "shared_preload_libraries": "",
     "session_preload_libraries": "",
     "local_preload_libraries": "",
     "synchronous_standby_names": "",
+    "external_pid_file": "",
+    "hot_standby": "on",
+    "jit": "off",
     "logging_collector": "off",
     "log_destination": "stderr",
     "ssl": "off",
@@ -195,6 +199,8 @@ def _replayed(folder: Path, known: Mapping[str, Any], programs: Programs, settin
 
 
 def _account(name: str) -> tuple[int, int]:
+    import pwd  # not on every platform
+
     if os.geteuid():
         return os.geteuid(), os.getegid()
     try:

@@ -63,6 +63,9 @@ def make_backup(freezer: Freezer, storage: Dated, tree: Path, time: datetime, **
             excludes=(),
             force_read=False,
             dry_run=False,
+            snapshot=None,
+            snapshot_options=None,
+            locations=(),
         )
         with subject.protect(Boundary({"x": "x"})) as protected:
             options = replace(subject.options, time=time, **values)
