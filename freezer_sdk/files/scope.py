@@ -52,7 +52,7 @@ class Scope:
         self._roots = tuple(roots)
         self._filter = Filter(options.include, options.exclude)
         self._wanted = frozenset(_bare(self._resolve(path, contains)) for path in options.paths)
-        self._leading = frozenset(above for path in self._wanted for above in _upwards(path))
+        self._leading = frozenset(above for path in self._wanted for above in upwards(path))
         self.layout = options.layout
         if self.layout is Layout.AUTO:
             self.layout = Layout.CONTENT if len(self._roots) + unread == 1 else Layout.FULL
@@ -89,7 +89,7 @@ class Scope:
         if not self._wanted:
             return Relation.INSIDE
         path = _bare(recorded)
-        if path in self._wanted or any(above in self._wanted for above in _upwards(path)):
+        if path in self._wanted or any(above in self._wanted for above in upwards(path)):
             return Relation.INSIDE
         return Relation.LEADS if path in self._leading else Relation.OUTSIDE
 
@@ -109,8 +109,8 @@ def _bare(path: bytes) -> bytes:
     return path.rstrip(b"/")
 
 
-def _upwards(path: bytes) -> Iterator[bytes]:
-    """The directories above a path, up to the root directory."""
+def upwards(path: bytes) -> Iterator[bytes]:
+    """The directories above a path, the nearest first, up to the one that is the empty path."""
     while path:
         path = path.rpartition(b"/")[0]
         yield path

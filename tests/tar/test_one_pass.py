@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import shutil
@@ -9,6 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,15 +23,19 @@ from tar.test_reading import FORMATS, make_source
 from freezer_sdk.engines.chains.codec import LevelStream
 from freezer_sdk.engines.chains.content import Content, Taker
 from freezer_sdk.engines.chains.layout import LevelId
+from freezer_sdk.engines.chains.record import Record, Stored, unrecorded
 from freezer_sdk.engines.tar.codec import TarCodec
 from freezer_sdk.errors import Cancelled, IntegrityError
-from freezer_sdk.model import Layout, Overwrite, RestoreResult, Status
+from freezer_sdk.model import BackupStats, Layout, Overwrite, RestoreResult, Status
 from freezer_sdk.modes.base import ProblemHandler
 from freezer_sdk.storages.base import Reader
 from freezer_sdk.storages.memory import MemoryStorage
 
 pytestmark = pytest.mark.skipif(TAR is None, reason="GNU tar is not installed")
 BLOCK = 512
+DOCUMENT = b'{"engine_name": "tar", "compression": "gzip", "encryption": false}'
+ROOT = "/srv/data"
+ABOVE = (b".", b"srv", b"srv/data")  # those of which nothing may be recorded are as old as the restore
 
 Told = tuple[str, str, bool]
 """Path, kind and fatality of a problem; messages count how much of a member is missing."""
@@ -69,17 +75,33 @@ def level_of(number: int) -> LevelId:
     return LevelId(folder="tar", series="host_name", chain=T0, level=number, time=T0 + number)
 
 
-def shelf_of(*streams: bytes, codec: TarCodec | None = None) -> Shelf:
-    """A store with one chain."""
+def shelf_of(*streams: bytes, codec: TarCodec | None = None, root: str | None = None) -> Shelf:
+    """A store with one chain.
+
+    Args:
+        root: what the levels have a record of; ``None``: they have none, as those of the original.
+    """
     shelf = Shelf(codec=codec or TarCodec(), storage=Counting())
     coding = shelf.store().coding
     for level, stream in enumerate(streams):
         place = level_of(level)
         with coding.writing(place, compression="gzip", compression_level=1, cipher="none") as writer:
             writer.write(stream)
-            writer.commit()
+            data = writer.commit()
         shelf.storage.put(place.engine_metadata, [b""])
-        shelf.storage.put(place.metadata, [b'{"engine_name": "tar", "compression": "gzip", "encryption": false}'])
+        shelf.storage.put(place.metadata, [DOCUMENT])
+        if root is not None:
+            backup = unrecorded(place, chain=level_of(0), parent=None)
+            record = Record(
+                backup=replace(backup, paths=(root,), stats=BackupStats(directories=1)),
+                data=data,
+                state=Stored(size=0, sha256=hashlib.sha256(b"").hexdigest()),
+                metadata=Stored(size=len(DOCUMENT), sha256=hashlib.sha256(DOCUMENT).hexdigest()),
+                raw_size=len(stream),
+                compression="gzip",
+                cipher="none",
+            )
+            shelf.storage.put(place.record, [record.encode()])
     return shelf
 
 
@@ -226,22 +248,23 @@ def renamed(member: bytes, name: bytes) -> bytes:
     return bytes(header) + member[BLOCK:]
 
 
-def outcome(stream: bytes, codec: TarCodec, out: Path) -> tuple[Facts, RestoreResult | None, set[Told]]:
+def outcome(stream: bytes, codec: TarCodec, out: Path, layout: Layout) -> tuple[Facts, RestoreResult | None, set[Told]]:
     try:
-        result = shelf_of(stream, codec=codec).restore(out)
+        result = shelf_of(stream, codec=codec, root=ROOT).restore(out, layout=layout)
     except IntegrityError:
         assert not out.exists()
         return {}, None, set()
     facts = {
-        path: (*fact[:4], fact[4] if path != b"." else None, *fact[5:]) for path, fact in disk(out, fine=True).items()
+        path: (*fact[:4], fact[4] if path not in ABOVE else None, *fact[5:])
+        for path, fact in disk(out, fine=True).items()
     }
     return facts, result, {(each.path, each.kind, each.fatal) for each in result.problems}
 
 
-def same(stream: bytes, scratch: Path) -> RestoreResult | None:
+def same(stream: bytes, scratch: Path, *, layout: Layout = Layout.CONTENT) -> RestoreResult | None:
     """Restores in both ways; what is there and what is told does not differ."""
-    one, result, told = outcome(stream, TarCodec(), scratch / "one")
-    two, other, also_told = outcome(stream, TwoPasses(), scratch / "two")
+    one, result, told = outcome(stream, TarCodec(), scratch / "one", layout)
+    two, other, also_told = outcome(stream, TwoPasses(), scratch / "two", layout)
     assert difference(one, two) == {}
     assert told == also_told
     if result is not None and other is not None:
@@ -270,18 +293,45 @@ def test_a_file_where_none_belongs(members: list[bytes], tmp_path: Path, name: b
     assert sorted(os.listdir(tmp_path)) == ["one", "two"]
 
 
+@pytest.mark.parametrize("layout", [Layout.CONTENT, Layout.FULL])
 @pytest.mark.parametrize("at", [-1, 7])
 @pytest.mark.parametrize("directory", [0, 1, 2, 3])
-def test_a_directory_after_files(members: list[bytes], tmp_path: Path, at: int, directory: int) -> None:
+def test_a_directory_after_files(members: list[bytes], tmp_path: Path, at: int, directory: int, layout: Layout) -> None:
     changed = list(members)
     changed.insert(at, members[directory])
-    same(b"".join(changed), tmp_path)
+    assert same(b"".join(changed), tmp_path, layout=layout) is not None
     emptied = renamed(members[directory], b"./e/")  # its listing purges what was given
     shutil.rmtree(tmp_path / "one")
     shutil.rmtree(tmp_path / "two")
     changed = list(members)
     changed.insert(at, emptied)
-    same(b"".join(changed), tmp_path)
+    same(b"".join(changed), tmp_path, layout=layout)
+
+
+def test_a_directory_that_cannot_be_made_counts_once(tmp_path: Path) -> None:
+    root = tmp_path / "source"
+    (root / "long").mkdir(parents=True)
+    for name in ("long/lost", "whole"):
+        (root / name).write_text("content")
+    result = same(stream_of(root, tmp_path, "--format=gnu", f"--transform=s,long,{'l' * 300},"), tmp_path)
+    assert result is not None
+    assert {problem.kind for problem in result.problems if problem.fatal} == {"unwritable"}
+    assert os.listdir(tmp_path / "one") == ["whole"]
+
+
+@pytest.mark.parametrize("codec", [TarCodec, TwoPasses])
+@pytest.mark.parametrize("sound", [True, False])
+def test_where_the_archive_makes_no_sense_the_end_of_the_stream_says_whether_it_is_as_it_was_stored(
+    members: list[bytes], tmp_path: Path, codec: type[TarCodec], sound: bool
+) -> None:
+    more = bytes(16 << 20)  # than is read ahead
+    shelf = shelf_of(b"".join([*members[:-2], b"nonsense".ljust(BLOCK), more]), codec=codec())
+    if not sound:
+        shelf.damage(level_of(0).data, at=-6)
+    result = shelf.restore(tmp_path / "out")
+    assert result.status is Status.PARTIAL
+    assert (tmp_path / "out" / "e" / "h").read_bytes() == random.Random("e/h").randbytes(2800)
+    assert ("e/h" in {each.path for each in result.problems if each.kind == "unverified"}) is not sound
 
 
 def test_damage_in_the_middle(members: list[bytes], tmp_path: Path) -> None:
@@ -315,5 +365,6 @@ def test_any_order(members: list[bytes], data: st.DataObject) -> None:
         if not changed:
             return
         changed = [each for each in changed if each] or [members[0]]
+    layout = data.draw(st.sampled_from([Layout.CONTENT, Layout.FULL]))
     with tempfile.TemporaryDirectory(prefix="freezer-test-") as scratch:
-        same(b"".join([*changed, members[-1]]), Path(scratch))
+        same(b"".join([*changed, members[-1]]), Path(scratch), layout=layout)

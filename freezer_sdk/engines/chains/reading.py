@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -91,7 +91,11 @@ class WatchedLevel:
                 self._stream.open(compare=not self.ended) as reader,
                 read_ahead(_Noting(reader, self), tick=self._tick) as ahead,
             ):
-                yield ahead
+                try:
+                    yield ahead
+                except IntegrityError:
+                    _see_the_end(ahead)
+                    raise
         except WrongPassword as error:
             if self.opens:
                 raise IntegrityError(error.message, hint=error.hint) from error
@@ -119,6 +123,13 @@ class WatchedLevel:
         with self.open() as reader:
             while reader.read(1 << 20):
                 pass
+
+
+def _see_the_end(reader: Reader) -> None:
+    """Only there a stream tells whether what came of it is as it was stored, wherever its content makes no sense."""
+    with suppress(IntegrityError, UnsupportedFormat):
+        while reader.read(1 << 20):
+            pass
 
 
 class _Noting:

@@ -10,13 +10,13 @@ from typing import Any, Final, NamedTuple
 
 from freezer_sdk.engines.base import Context
 from freezer_sdk.engines.chains.arriving import Arriving, Packed
-from freezer_sdk.engines.chains.content import Content, Piece
+from freezer_sdk.engines.chains.content import ROOT, Content, Piece
 from freezer_sdk.engines.chains.items import Items, sound
 from freezer_sdk.engines.chains.reading import DOUBT, Opening
 from freezer_sdk.engines.chains.select import Selected, Selection, names_by_directory, recorded_path
 from freezer_sdk.engines.chains.writers import writers_of
 from freezer_sdk.errors import IntegrityError, RestoreError
-from freezer_sdk.files.scope import Root, Scope, candidates, join
+from freezer_sdk.files.scope import Root, Scope, candidates, join, upwards
 from freezer_sdk.files.target import Decision, Item, RestoreTarget, TargetUnusable
 from freezer_sdk.files.unread import CUT, unread
 from freezer_sdk.model import Entry, EntryType, Event, Problem, RestoreOptions, RestoreResult
@@ -128,6 +128,8 @@ class Restore:
             for selected in self._selection().of(sound(entries, self._refuse)):
                 self._tick(selected.path)
                 self._entry(selected, meanwhile=True)
+                if not self._target.made(selected.path):
+                    self._failed.add(selected.path)  # told already
         return self._taking
 
     def file(self, entry: Entry, pieces: Iterator[Piece]) -> None:
@@ -149,8 +151,10 @@ class Restore:
                 self._taken.add(entry.inode)
 
     def take_back(self, entries: Iterable[Entry]) -> None:
-        """See :meth:`Taker.take_back`."""
+        """See :meth:`Taker.take_back`; what leads to the root is no entry."""
         self._target.take_back((self._place(entry.path), entry.type is EntryType.DIRECTORY) for entry in entries)
+        root = self._place(ROOT)
+        self._target.take_back((path, True) for path in (root, *upwards(root)))
         self._taking = False
         self._taken.clear()
         self._failed.clear()
@@ -220,7 +224,7 @@ class Restore:
     def _came(self, path: bytes, entry: Entry | None) -> bool:
         """Whether an entry is there since the levels were read."""
         if entry is None or entry.type is EntryType.DIRECTORY:
-            return self._target.made(path)
+            return self._target.made(path) or path in self._failed
         if entry.type is not EntryType.FILE or entry.inode not in self._taken:
             return False
         if entry.link_group is not None:
