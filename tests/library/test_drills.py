@@ -24,6 +24,7 @@ from freezer_sdk import (
     KeyRole,
     StorageUnavailable,
 )
+from freezer_sdk.crypto.sealed import MAGIC
 from freezer_sdk.storages.memory import MemoryStorage
 from freezer_sdk.testing import Fault, FaultyStorage, fail
 
@@ -277,6 +278,25 @@ def test_records_of_stores_with_a_password_cannot_be_made_up(source: Path, scrat
         assert log.drills == (made,)
         assert sorted(problem.path for problem in log.problems) == sorted([forged.name, moved])
         assert freezer.verify(read_data=True).ok
+
+
+def test_a_record_that_somebody_without_the_password_leaves_hides_no_other(source: Path, scratch: Path) -> None:
+    storage = MemoryStorage()
+    with Freezer(MemoryStorage(), engine="tar", create=True, password="another") as other:
+        other.backup(source, name="etc")
+        other.drills.run(scratch=scratch)
+        (info,) = other._place.storage.list("freezer-sdk/drills/")
+        forged = bytearray(other._place.storage.get(info.name))
+    later = info.name[:-1] + ("0" if info.name[-1] != "0" else "1")
+    storage.put(info.name, [bytes(forged)])
+    forged[len(MAGIC)] ^= 0x40  # a version that nobody knows
+    storage.put(later, [bytes(forged)])
+    with Freezer(storage, engine="tar", create=True, password="correct horse") as freezer:
+        freezer.backup(source, name="etc")
+        made = freezer.drills.run(scratch=scratch)
+        log = freezer.drills.log()
+        assert log.drills == (made,)
+        assert {(each.path, each.kind) for each in log.problems} == {(info.name, "locked"), (later, "damaged")}
 
 
 def test_a_storage_that_fails_fails_the_drill_and_a_record_that_cannot_be_stored_is_an_error(

@@ -19,7 +19,7 @@ from freezer_sdk.engines.chains.coding import NONE
 from freezer_sdk.engines.chains.layout import OWN
 from freezer_sdk.engines.chains.listing import Listing
 from freezer_sdk.engines.chains.store import Store
-from freezer_sdk.errors import IntegrityError, StorageError
+from freezer_sdk.errors import IntegrityError, StorageError, UnsupportedFormat, WrongPassword
 from freezer_sdk.model import Problem
 
 PREFIX: Final = f"{OWN}/drills/"
@@ -67,20 +67,24 @@ class ChainDrills:
         """All records, the oldest first; in a store with a password those that were written with it.
 
         Raises:
-            WrongPassword, StorageError.
+            WrongPassword: no backup can be listed.
+            StorageError.
         """
         problems: list[Problem] = []
         found = sorted(self._read(problems), key=_age)
         return DrillLog(drills=tuple(each.drill for each in found), problems=tuple(problems))
 
     def _read(self, problems: list[Problem]) -> Iterator[_Found]:
+        """All that can be read: whoever may write to the storage can leave anything beside it."""
         sealed = frozenset[str]() if self._encrypted else self._sealed_backups()
         for info in self._storage.list(PREFIX):
             if not _NAME.fullmatch(info.name.removeprefix(PREFIX)):
                 continue
             try:
                 yield _Found(info.name, self._parse(info.name, sealed))
-            except IntegrityError as error:
+            except WrongPassword as error:
+                problems.append(Problem(path=info.name, kind="locked", message=error.message, fatal=False))
+            except (IntegrityError, UnsupportedFormat) as error:
                 problems.append(Problem(path=info.name, kind="damaged", message=error.message, fatal=False))
 
     def _parse(self, name: str, sealed_backups: Collection[str]) -> Drill:
