@@ -107,7 +107,7 @@ class FreezerApp(App):
         except SystemExit as end:
             if end.code != USAGE_ERROR or not isinstance(command, FreezerCommand):
                 raise
-            advice = command.advice()
+            advice = command.advice(parser._option_string_actions)
             if advice:
                 print(f"hint: {advice}", file=self.stderr)
             raise SystemExit(command.wrong_arguments()) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import argparse
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -84,8 +84,12 @@ class FreezerCommand(command.Command):
         add_global_options(parser.add_argument_group("global options"), after_verb=True)
         return parser
 
-    def advice(self) -> str | None:
-        """What may help where the arguments are wrong."""
+    def advice(self, known: Collection[str]) -> str | None:
+        """What may help where the arguments are wrong.
+
+        Args:
+            known: flags of the parser.
+        """
         return None
 
     def wrong_arguments(self) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from freezer_cli.advice import ENGINES, Choice, advice_on
 from freezer_cli.base import FreezerCommand
 from freezer_cli.plugin_options import PluginFlags, environment_values, has_secrets, storage_option_values
 from freezer_cli.settings import DEFAULT_ENGINE, Settings, parse_assignments
@@ -15,7 +16,6 @@ from freezer_sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from freezer_sdk import Freezer
-    from freezer_sdk.options import Option
 
 LOG = logging.getLogger("freezer")
 
@@ -53,21 +53,13 @@ class RepositoryCommand(FreezerCommand):
         """What the option --engine is for."""
         return f"how backups are stored (default: as those that are there; in an empty storage {DEFAULT_ENGINE})"
 
-    def advice(self) -> str | None:
-        """Names the engines that have an option which the chosen one has not."""
-        from freezer_sdk.plugins import ENGINE, PluginRegistry
+    def choices(self) -> Sequence[Choice]:
+        """How plug-ins may be chosen whose options are flags of this command."""
+        return (ENGINES,) if self.engine_flags else ()
 
-        registry = PluginRegistry()
-        given = {word.partition("=")[0] for word in self.arguments if word.startswith("--")}
-        chosen = self.early_setting(lambda: self.settings.engine.value, DEFAULT_ENGINE)
-        engines = [(name, registry.load(ENGINE, name)) for name in registry.names(ENGINE)]
-        flags = {name: _flags(engine.options) for name, engine in engines if engine.name == name}
-        meant = given - flags.get(chosen, set())
-        found = [name for name in flags if self.engine_flags and meant & flags[name]]
-        if not found:
-            return None
-        options = ", ".join(sorted(meant & set().union(*(flags[name] for name in found))))
-        return f"{options}: for --engine {' or '.join(found)}"
+    def advice(self, known: Collection[str]) -> str | None:
+        """Names the plug-ins that have an option which the chosen ones have not."""
+        return advice_on(self.arguments, known, self.choices())
 
     @staticmethod
     def early_setting(read: Callable[[], Any], default: str) -> str:
@@ -113,10 +105,6 @@ class RepositoryCommand(FreezerCommand):
         named = parse_assignments(parsed_args.engine_option)
         flags = self._engine.values(parsed_args) if self._engine is not None else {}
         return {**named, **flags}
-
-
-def _flags(options: Iterable[Option]) -> set[str]:
-    return {f"--{option.name.replace('_', '-')}" for option in options}
 
 
 def connection_of(settings: Settings, engine_options: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -36,11 +36,16 @@ class Kind(Generic[P]):
         name: ``engine``, ``storage``, ``mode``, ``compressor`` or ``snapshot``.
         contract: the class that plug-ins of this kind derive from.
         common: options of all plug-ins of this kind, beside their own; the plug-in itself never sees them.
+        title: for people, where it is not the name.
     """
 
     name: str
     contract: type[Plugin]
     common: tuple[Option, ...] = ()
+    title: str = ""
+
+    def __str__(self) -> str:
+        return self.title or self.name
 
     @property
     def namespace(self) -> str:
@@ -52,7 +57,7 @@ ENGINE: Final[Kind[Engine]] = Kind("engine", Engine)
 STORAGE: Final[Kind[Storage]] = Kind("storage", Storage, COMMON_OPTIONS)
 MODE: Final[Kind[Mode]] = Kind("mode", Mode)
 COMPRESSOR: Final[Kind[Compressor]] = Kind("compressor", Compressor)
-SNAPSHOT: Final[Kind[SnapshotProvider]] = Kind("snapshot", SnapshotProvider)
+SNAPSHOT: Final[Kind[SnapshotProvider]] = Kind("snapshot", SnapshotProvider, title="snapshot provider")
 KINDS: Final[Mapping[str, Kind[Any]]] = {kind.name: kind for kind in (ENGINE, STORAGE, MODE, COMPRESSOR, SNAPSHOT)}
 
 
@@ -102,11 +107,11 @@ class PluginRegistry:
         points = [point for point in self._entry_points(kind) if point.name == name]
         if not points:
             known = ", ".join(self.names(kind)) or "none"
-            raise PluginNotFound(f"there is no {kind.name} {name!r}", hint=f"installed {kind.name} plug-ins: {known}")
+            raise PluginNotFound(f"there is no {kind} {name!r}", hint=f"installed {kind.name} plug-ins: {known}")
         if len(points) > 1:
             owners = " and ".join(sorted(f"{owner} ({point.value})" for point, owner in self._owned(points)))
             raise PluginError(
-                f"{kind.name} {name!r} is claimed by two distributions: {owners}", hint="uninstall one of them"
+                f"{kind} {name!r} is claimed by two distributions: {owners}", hint="uninstall one of them"
             )
         return cast("type[P]", self._load_one(kind, points[0]))
 
@@ -147,7 +152,7 @@ class PluginRegistry:
             ConfigurationError: unknown, missing or wrong options; all of them in one message.
         """
         plugin = self.require(kind, name)
-        accepted = validate(plugin.options, values or {}, owner=f"{kind.name} {name!r}")
+        accepted = validate(plugin.options, values or {}, owner=f"{kind} {name!r}")
         secrets = secret_values(plugin.options, accepted)
         try:
             return plugin(**accepted)
@@ -233,7 +238,7 @@ class PluginRegistry:
     def _title(self, kind: Kind[Any], name: str, point: EntryPoint | None = None) -> str:
         if point is None:
             point = next(each for each in self._entry_points(kind) if each.name == name)
-        return f"{kind.name} {name!r} of {self._owner(point)}"
+        return f"{kind} {name!r} of {self._owner(point)}"
 
     def _owner(self, point: EntryPoint) -> str:
         return self._owned([point])[0][1]
@@ -316,7 +321,7 @@ def _faults(kind: Kind[Any], point: EntryPoint, plugin: object, points: Sequence
         wrong += [f"the defaults of its options {', '.join(odd)} are not of their types"] if odd else []
     clash = sorted({each.name for each in kind.common} & set(names))
     if clash:
-        wrong.append(f"every {kind.name} has the options {', '.join(clash)} already")
+        wrong.append(f"every {kind} has the options {', '.join(clash)} already")
     return wrong
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from freezer_cli.advice import ENGINES, MODES, SNAPSHOTS, Choice
 from freezer_cli.backup.columns import BACKUP, TARGET_ROW
 from freezer_cli.backup.request import OWN_OPTIONS, backup_request, priority, split_command
 from freezer_cli.base import ResultCommand, Row, Rows
@@ -73,6 +74,10 @@ class CreateBackup(GroupCommand, ResultCommand):
         configured = partial(self.early_setting, lambda: self.settings.profile.backup.get("snapshot"), "")
         self._snapshots = SnapshotFlags(parser, self.arguments, configured)
         return parser
+
+    def choices(self) -> Sequence[Choice]:
+        """The engine, the mode and who makes snapshots."""
+        return ENGINES, MODES, SNAPSHOTS
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[Any], Any]:
         """Makes the backup."""

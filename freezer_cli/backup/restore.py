@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from freezer_cli.advice import MODES, Choice
 from freezer_cli.backup.choice import add_choice, choose, choose_among, selector
 from freezer_cli.backup.lines import exact
 from freezer_cli.base import ResultCommand, Row, columns_of
@@ -84,6 +85,10 @@ class RestoreBackup(GroupCommand, ResultCommand):
         configured = partial(self.early_setting, lambda: self.settings.profile.backup.get("mode"), DEFAULT_MODE)
         self._mode = RestoreMode(parser, self.arguments, configured)
         return parser
+
+    def choices(self) -> Sequence[Choice]:
+        """What brings it back."""
+        return (MODES,)
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[Any], Any]:
         """Restores."""

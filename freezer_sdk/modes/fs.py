@@ -110,7 +110,9 @@ class FilesystemMode(Mode):
             snapshots: makes volume snapshots to read the tree from.
 
         Raises:
-            ConfigurationError: nothing to back up, an exclude file that cannot be read, or a terminal as input.
+            ConfigurationError: nothing to back up, an exclude file that cannot be read, a terminal as input, or a
+                snapshot without paths.
+            SnapshotError.
         """
         lines: list[str | bytes] = list(self._excludes)
         for path in self._exclude_from:
@@ -120,10 +122,14 @@ class FilesystemMode(Mode):
             raise ConfigurationError(
                 "nothing to back up", hint="name files or directories, --stdin NAME, or --command NAME -- PROGRAM ..."
             )
+        if snapshots is not None and not self._paths:
+            raise ConfigurationError(
+                "there are no paths to make a volume snapshot of, only streams", hint="leave the snapshot out (none)"
+            )
         if self._paths and self._sync:
             posix.sync(map(_root, self._paths), patience=_SYNC_PATIENCE)
         excludes = tuple(os.fsdecode(line) for line in lines)
-        if not self._paths or snapshots is None:
+        if snapshots is None:
             trees = [self._tree(Patterns(lines))] if self._paths else []
             yield Protected(sources=[*trees, *streams], excludes=excludes)
             return

@@ -94,6 +94,18 @@ def test_an_option_of_another_engine_is_told(url: str, tmp_path: Path) -> None:
     wrong = program("backup", "create", tmp_path / "tree", "--max-level", "3", code=2)
     assert "hint: --max-level: for --engine rsync or tar" in wrong.err
     assert "hint:" not in program("backup", "create", tmp_path / "tree", "--nonsense", code=2).err
+    assert "hint:" not in program("backup", "create", "--nonsense", "--", "program", "--max-level", code=2).err
+    wrong = program("backup", "create", "--mode", "mysql", "--strategy", "copy", code=2)
+    assert "hint:" not in wrong.err  # the option of that name is known; what it says is wrong
+
+
+def test_options_of_modes_and_snapshot_providers_are_told(url: str, tmp_path: Path) -> None:
+    program = Cli(tmp_path, {"FREEZER_STORAGE": url})
+    wrong = program("backup", "create", tmp_path / "tree", "--defaults-file=my.cnf", "--snapshot-size", "5G", code=2)
+    assert "hint: --defaults-file: for --mode mysql; --snapshot-size: for --snapshot lvm" in wrong.err
+    wrong = program("backup", "restore", "latest", tmp_path / "out", "--start-check", "--mode-password-file=p", code=2)
+    assert "--start-check: for --mode mongo or mysql or postgres" in wrong.err
+    assert "--mode-password-file: for --mode " in wrong.err
 
 
 def test_an_engine_option_serves_the_engine_that_is_found(url: str, tmp_path: Path) -> None:
