@@ -348,6 +348,21 @@ class Restorer(Protocol):
         """
 
 
+def recorded_facts(restorer: Restorer, mode: str) -> Mapping[str, Any]:
+    """What a mode recorded under its own name with the backup.
+
+    Raises:
+        ConfigurationError: the backup was made by another mode.
+    """
+    facts = restorer.facts.get(mode)
+    if not isinstance(facts, Mapping):
+        raise ConfigurationError(
+            f"backup {restorer.backup.short_id} was not made by mode {mode!r}",
+            hint="leave the mode out, or bring plain files back by mode fs",
+        )
+    return facts
+
+
 class Mode(Plugin):
     """What is protected. Built with its options; ``protect`` may be called once.
 

@@ -26,7 +26,7 @@ from freezer_sdk.errors import (
 from freezer_sdk.model import PlannedAction, Problem, RestoreResult
 from freezer_sdk.modes._glance import ACTIVE, Image, ImageService
 from freezer_sdk.modes._glance_transfer import ImageReader, Verified
-from freezer_sdk.modes.base import SERVER, Mode, Protected, Restorer, SnapshotMaker, Stream
+from freezer_sdk.modes.base import SERVER, Mode, Protected, Restorer, SnapshotMaker, Stream, recorded_facts
 from freezer_sdk.options import Option, validate
 from freezer_sdk.streams.network import CONNECT_TIMEOUT, PROXY, PROXY_PASSWORD, TIMEOUT, Proxy
 from freezer_sdk.streams.openstack import OPENSTACK, Cloud
@@ -198,7 +198,7 @@ class GlanceMode(Mode):
 
         Raises:
             RestoreError: not one image could be restored.
-            ConfigurationError: an image is asked for that the backup does not hold.
+            ConfigurationError: an image is asked for that the backup does not hold, or another mode made it.
             StorageError, IntegrityError, Cancelled.
         """
         if target != SERVER:
@@ -223,7 +223,7 @@ class GlanceMode(Mode):
             return self._restore_all(restorer, stored, service)
 
     def _restore_files(self, restorer: Restorer, target: str) -> RestoreResult:
-        chosen, everything = self._stored(restorer), _parse(restorer.facts)
+        chosen, everything = self._stored(restorer), _parse(recorded_facts(restorer, _FACTS))
         if self._rename is not None or not (restorer.options.paths or len(chosen) == len(everything)):
             raise ConfigurationError(
                 "files are chosen by their paths in the backup, and keep their names", hint=_known(everything)
@@ -232,7 +232,7 @@ class GlanceMode(Mode):
 
     def _stored(self, restorer: Restorer) -> list[_Stored]:
         """The images of a backup that are asked for; those that others need to start come first."""
-        everything = _parse(restorer.facts)
+        everything = _parse(recorded_facts(restorer, _FACTS))
         chosen = everything
         paths = {path.lstrip(b"/") for path in restorer.options.paths}
         if paths:
@@ -337,7 +337,7 @@ def _parse(facts: Mapping[str, Any]) -> list[_Stored]:
     try:
         return [
             _Stored(stream=str(each["stream"]), image=Image(properties={"id": "", **each["properties"]}))
-            for each in facts[_FACTS]["images"]
+            for each in facts["images"]
         ]
     except (KeyError, TypeError, ValueError) as error:
         raise RestoreError("this backup does not say what images it holds") from error

@@ -44,11 +44,11 @@ def options(store: Path) -> dict[str, Any]:
 
 
 def test_streams_have_no_snapshot(tmp_path: Path, options: dict[str, Any]) -> None:
+    command = {"command": "dump", "command_arguments": ["true"]}
     with (
         Freezer(f"local:{tmp_path / 'repository'}", create=True, encryption=False) as freezer,
         pytest.raises(ConfigurationError, match="only streams") as caught,
     ):
-        command = {"command": "dump", "command_arguments": ["true"]}
         freezer.backup(mode_options=command, name="n", snapshot="auto", snapshot_options=options)
     assert caught.value.hint
 

@@ -13,7 +13,7 @@ from typing import Any
 from freezer_sdk.errors import CommandFailed, ConfigurationError, RestoreConflict, RestoreError
 from freezer_sdk.files.datadir import check_data_directory
 from freezer_sdk.model import PlannedAction, RestoreResult
-from freezer_sdk.modes.base import SERVER, Restorer
+from freezer_sdk.modes.base import SERVER, Restorer, recorded_facts
 from freezer_sdk.modes.mongo.dump import TOOLS
 from freezer_sdk.modes.mongo.login import Login
 from freezer_sdk.modes.mongo.settings import Settings, Strategy
@@ -29,9 +29,7 @@ def bring_back(restorer: Restorer, target: str, settings: Settings) -> RestoreRe
     Raises:
         RestoreError, SourceError, ConfigurationError.
     """
-    facts = restorer.facts.get("mongo")
-    if not isinstance(facts, Mapping):
-        raise ConfigurationError(f"backup {restorer.backup.short_id} was not made by mode mongo")
+    facts = recorded_facts(restorer, "mongo")
     if facts.get("strategy") == Strategy.DUMP:
         return _replayed(restorer, facts, settings) if target == SERVER else restorer.files(target)
     if target == SERVER:
