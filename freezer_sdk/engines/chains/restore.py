@@ -185,15 +185,17 @@ class Restore:
             return None
         return names
 
-    def _unread(self) -> Iterator[bytes]:
-        """Paths in the content that something is told of: it was there, whatever is known of it now."""
+    def _unread(self) -> Iterator[tuple[bytes, bool]]:
+        """Paths in the content that something is told of, and whether it is fatal: it was there, whatever is known."""
         for problem in self._findings.problems:
-            yield os.fsencode(problem.path)
+            yield os.fsencode(problem.path), problem.fatal
         above = join(self._root, b"")
         for problem in self._backup.problems:
             path = os.fsencode(problem.path)
             if path.startswith(above):
-                yield path[len(above) :]
+                yield path[len(above) :] or ROOT, problem.fatal
+            elif path == self._root:
+                yield ROOT, problem.fatal
 
     # -- entries -------------------------------------------------------------------------------------------
 

@@ -30,11 +30,13 @@ def recorded_path(root: bytes, path: bytes) -> bytes:
     return root if path == ROOT else join(root, path)
 
 
-def names_by_directory(entries: Iterable[Entry], unread: Iterable[bytes]) -> Mapping[bytes, frozenset[bytes]]:
-    """The names in each directory, by its path in the content.
+def names_by_directory(
+    entries: Iterable[Entry], unread: Iterable[tuple[bytes, bool]]
+) -> Mapping[bytes, frozenset[bytes]]:
+    """The names in each directory of which they are known, by its path in the content.
 
     Args:
-        unread: paths of what was there and is no entry; looked at after the entries.
+        unread: paths of what was there and may be no entry, and whether it is not whole; looked at after the entries.
     """
     found: dict[bytes, list[bytes]] = {}
     for entry in entries:
@@ -43,12 +45,15 @@ def names_by_directory(entries: Iterable[Entry], unread: Iterable[bytes]) -> Map
         if entry.path != ROOT:
             parent, _, name = entry.path.rpartition(b"/")
             found.setdefault(parent or ROOT, []).append(name)
-    for path in unread:
+    unlisted: set[bytes] = set()  # where one of them is a directory, not all that it held is known
+    for path, partial in unread:
+        if partial:
+            unlisted.add(path)
         above = path
         while above:
             above, _, name = above.rpartition(b"/")
             found.setdefault(above or ROOT, []).append(name)
-    return {path: frozenset(names) for path, names in found.items()}
+    return {path: frozenset(names) for path, names in found.items() if path not in unlisted}
 
 
 @dataclass(slots=True)

@@ -64,6 +64,7 @@ class Selection:
         self._roots = list(trees.nodes(commit.root, top=True))
         found = self.roots
         self._kept = unread_names(commit.backup.problems) if options.delete else {}
+        self._unread = {os.fsencode(problem.path) for problem in commit.backup.problems if problem.fatal}
         self._missing = [path for path in map(os.fsencode, commit.backup.paths) if path not in found]
         self._scope = Scope(
             [Root(root.name, stat.S_ISDIR(root.attributes.mode)) for root in self._roots],
@@ -235,7 +236,7 @@ class Selection:
 
     def _names(self, content: Content, recorded: bytes, problem: Callable[[Problem], None]) -> frozenset[bytes] | None:
         """All names of a directory when extra files are to be deleted; ``None``: leave it alone."""
-        if not self._options.delete or self._kept is None:
+        if not self._options.delete or self._kept is None or recorded in self._unread:
             return None
         try:
             return self._kept.get(recorded, _NO_NAMES).union(node.name for node in self._trees.nodes(content))
