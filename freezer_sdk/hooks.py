@@ -32,7 +32,7 @@ class Hooks:
         environment: what they get beside the facts; ``None``: what this process has.
 
     Raises:
-        ConfigurationError: a program is one text, which only a shell could take apart, or the time is none.
+        ConfigurationError: a program is one text, which only a shell could take apart, an argument is no text, or the time is none.
     """
 
     pre: Sequence[str] = ()
@@ -46,6 +46,8 @@ class Hooks:
             command = getattr(self, name)
             if isinstance(command, str):
                 raise ConfigurationError(f"the hook {name} is a list of arguments, not one text")
+            if not all(isinstance(argument, str) for argument in command):
+                raise ConfigurationError(f"the hook {name} has an argument that is no text")
             if command and not command[0]:
                 raise ConfigurationError(f"the hook {name} names no program")
         if not self.timeout > 0:

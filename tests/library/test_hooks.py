@@ -216,7 +216,7 @@ def test_several_repositories_have_one_run_of_hooks(source: Path, notes: Path, t
     assert notes.read_text().endswith("post restore complete\n")
 
 
-@pytest.mark.parametrize("wrong", [{"pre": "service stop"}, {"post": [""]}, {"timeout": 0}])
+@pytest.mark.parametrize("wrong", [{"pre": "service stop"}, {"pre": ["sleep", 5]}, {"post": [""]}, {"timeout": 0}])
 def test_hooks_that_make_no_sense(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigurationError):
         Hooks(**wrong)
