@@ -32,7 +32,8 @@ class Hooks:
         environment: what they get beside the facts; ``None``: what this process has.
 
     Raises:
-        ConfigurationError: a program is one text, which only a shell could take apart, an argument is no text, or the time is none.
+        ConfigurationError: a program is one text, which only a shell could take apart; an argument is no text; or the
+            time is none.
     """
 
     pre: Sequence[str] = ()
