@@ -31,6 +31,8 @@ def bring_back(restorer: Restorer, target: str, settings: Settings) -> RestoreRe
     """
     facts = recorded_facts(restorer, "mongo")
     if facts.get("strategy") == Strategy.DUMP:
+        if settings.start_check:
+            raise ConfigurationError("start_check is for data directories; a drill checks dumps in a private server")
         return _replayed(restorer, facts, settings) if target == SERVER else restorer.files(target)
     if target == SERVER:
         raise ConfigurationError("a data directory cannot be restored into a running server", hint="name a folder")

@@ -16,7 +16,7 @@ from freezer_sdk.errors import CommandFailed, ConfigurationError, RestoreConflic
 from freezer_sdk.files.datadir import give_to, make_data_directory
 from freezer_sdk.files.datadir import owner_of as files_owner
 from freezer_sdk.model import Entry, EntryType, PlannedAction, RestoreResult
-from freezer_sdk.modes.base import SERVER, Restorer
+from freezer_sdk.modes.base import SERVER, Restorer, recorded_facts
 from freezer_sdk.modes.mysql.archive import CheckedArchive
 from freezer_sdk.modes.mysql.checking import check_directory
 from freezer_sdk.modes.mysql.datadir import account_for, check_target, in_use
@@ -37,7 +37,7 @@ def bring_back(restorer: Restorer, target: str, settings: Settings) -> RestoreRe
     Raises:
         RestoreError, SourceError, ConfigurationError, PluginUnavailable.
     """
-    facts = restorer.facts.get("mysql") or {}
+    facts = recorded_facts(restorer, "mysql")
     strategy = facts.get("strategy")
     if strategy == Strategy.DUMP:
         if settings.start_check:
@@ -53,7 +53,7 @@ def bring_back(restorer: Restorer, target: str, settings: Settings) -> RestoreRe
     bring = _directory if strategy == Strategy.SNAPSHOT else _archive
     result = bring(restorer, target, facts)
     if settings.start_check and not restorer.options.dry_run and not any(each.fatal for each in result.problems):
-        check_directory(target, facts, (), settings)
+        return replace(result, facts={"start_check": check_directory(target, facts, (), settings)})
     return result
 
 

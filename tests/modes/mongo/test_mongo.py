@@ -201,6 +201,8 @@ def test_a_dump_of_one_database(server: Mongo, freezer: Freezer, stub_tools: Pat
             client[database].people.insert_one({"_id": 7})
             client[other].people.insert_one({"_id": 8})
         backup = freezer.backup(mode="mongo", mode_options={**login, "database": database})
+        with pytest.raises(ConfigurationError, match="start_check is for data directories"):
+            freezer.restore(backup.id, tmp_path / "checked", mode_options={"start_check": True})
         freezer.restore(backup.id, tmp_path / "files")
         assert other.encode() not in (tmp_path / "files/dump.archive").read_bytes()
         check = {"check_command": server.check_command}

@@ -58,7 +58,8 @@ def test_into_nothing_and_in_place_of_what_was_there(made: tuple[Freezer, Backup
     (target / "stale.ibd").write_text("of another time")
     with pytest.raises(RestoreConflict, match="not empty"):
         freezer.restore(backup.id, target)
-    freezer.restore(backup.id, target, delete=True, mode_options={"start_check": True})
+    checked = freezer.restore(backup.id, target, delete=True, mode_options={"start_check": True})
+    assert checked.facts["start_check"]["tables"] > 0
     assert not (target / "stale.ibd").exists()
     assert not [each for each in os.listdir(target) if each.startswith(".freezer")]
 
