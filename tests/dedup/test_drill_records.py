@@ -118,6 +118,26 @@ def test_a_newer_program_may_say_more(storage: MemoryStorage, keys: KeyRing) -> 
     assert (found.verifier, found.passed) == (None, True)
 
 
+def test_what_is_not_understood_stays_as_it_is(storage: MemoryStorage, keys: KeyRing) -> None:
+    known = drill_document(drill(7, signer="0" * 32))
+    for facts in (
+        {"drills": [{**known, "verifier": "oracle"}]},
+        {"drills": [{**known, "weather": 1}]},
+        {"drills": [known], "more": 2},
+        {"drills": [known, {**known, "drill": "f" * 32, "files": "seven"}]},
+    ):
+        records.write_record(storage, keys, KIND, facts, secrecy="data")
+    newer = {info.name for info in storage.list(records.PREFIX)}
+    service = DrillRecords(storage, keys)
+    assert [each.id for each in service.read().drills] == [known["drill"]]
+    for number in range(100, 170):
+        service.write(drill(number))
+    left = {info.name for info in storage.list(records.PREFIX)}
+    assert newer < left
+    assert len(left) <= len(newer) + 34
+    assert len(service.read().drills) == 71
+
+
 @pytest.mark.parametrize("name", sorted(drill_document(drill())))
 def test_a_document_that_is_wrong_is_refused_or_means_something(name: str) -> None:
     for value in (None, -1, "x" * 5000, [], {}, 1 << 60, True):

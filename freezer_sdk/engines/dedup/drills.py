@@ -57,7 +57,7 @@ class DrillRecords:
 
     def _join(self) -> None:
         """Makes one record of many. Where nothing can be deleted that is done as rarely, so that not much is added."""
-        records = read_records(self._storage, self._keys, KIND)
+        records = [each for each in read_records(self._storage, self._keys, KIND) if _understood(each)]
         drills = [_of_record(record, []) for record in records]
         longest = {drill.id for drill in max(drills, key=len, default=[])}
         if sum(drill.id not in longest for each in drills for drill in each) >= _MOST:
@@ -97,11 +97,17 @@ def _of_record(record: Record, problems: list[Problem]) -> list[Drill]:
     found: list[Drill] = []
     with Reported(record.name, problems):
         for fields in record.facts.objects("drills", limit=MAX_NUMBER):
-            found.append(drill_of(fields.rest()))
-            if found[-1].signer is None:
-                fields.fail("slot")
-        return found
-    return []
+            with Reported(record.name, problems):
+                drill = drill_of(fields.rest())
+                if drill.signer is None:
+                    fields.fail("slot")
+                found.append(drill)
+    return found
+
+
+def _understood(record: Record) -> bool:
+    """Whether another record can say all that it says: a newer program may have said more."""
+    return record.facts.rest() == _facts(_of_record(record, []))
 
 
 def _facts(drills: Iterable[Drill]) -> Mapping[str, Any]:
