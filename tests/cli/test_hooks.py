@@ -44,6 +44,7 @@ def test_profiles(repo: Cli, tree: Path, tmp_path: Path) -> None:
     repo("backup", "restore", "latest", tmp_path / "out")
     assert note.read_text() == "backup\nrestore\n"
     repo("backup", "create", tree, "--name", "etc", "--pre-command", "true")
+    repo("backup", "create", tree, "--name", "etc", "--pre-command", "")
     assert note.read_text() == "backup\nrestore\n"
     shown = {row["setting"]: row["value"] for row in repo("config", "show", "-f", "json").json}
     assert shown["backup.hook-timeout"] == "1m"

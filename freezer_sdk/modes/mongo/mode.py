@@ -70,7 +70,10 @@ class MongoMode(Mode):
                 yield protected
             return
         if snapshots is not None:
-            raise ConfigurationError(f"the strategy {strategy} has no use for a volume snapshot")
+            raise ConfigurationError(
+                f"the strategy {strategy} has no use for a volume snapshot",
+                hint="leave the snapshot out (none), or choose the strategy snapshot",
+            )
         if settings.fsync_lock:
             raise ConfigurationError("fsync_lock is of use to the strategy snapshot only")
         with from_dump(settings) as protected:

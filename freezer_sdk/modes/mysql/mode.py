@@ -60,7 +60,9 @@ class MysqlMode(Mode):
         if strategy is Strategy.AUTO:
             strategy = Strategy.DUMP if snapshots is None else Strategy.SNAPSHOT
         if settings.chosen and strategy is not Strategy.DUMP:
-            raise ConfigurationError(f"the strategy {strategy} takes all databases; only a dump can choose some")
+            raise ConfigurationError(
+                f"the strategy {strategy} takes all databases", hint="the strategy dump can choose"
+            )
         if strategy is Strategy.SNAPSHOT:
             if snapshots is None:
                 raise ConfigurationError(
@@ -71,7 +73,10 @@ class MysqlMode(Mode):
                 yield protected
             return
         if snapshots is not None:
-            raise ConfigurationError(f"the strategy {strategy} has no use for a volume snapshot")
+            raise ConfigurationError(
+                f"the strategy {strategy} has no use for a volume snapshot",
+                hint="leave the snapshot out (none), or choose the strategy snapshot",
+            )
         with from_dump(settings) if strategy is Strategy.DUMP else from_physical(settings) as protected:
             yield protected
 

@@ -75,7 +75,10 @@ class PostgresMode(Mode):
                 yield protected
             return
         if snapshots is not None:
-            raise ConfigurationError(f"the strategy {strategy} has no use for a volume snapshot")
+            raise ConfigurationError(
+                f"the strategy {strategy} has no use for a volume snapshot",
+                hint="leave the snapshot out (none), or choose the strategy snapshot",
+            )
         with from_dump(settings) if strategy is Strategy.DUMP else from_physical(settings) as protected:
             yield protected
 

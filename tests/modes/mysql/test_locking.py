@@ -272,8 +272,9 @@ def test_over_tls_with_the_servers_certificate(database: Database, tmp_path: Pat
 )
 def test_strategies_that_do_not_fit(options: dict[str, Any], snapshots: bool, message: str) -> None:
     maker = Maker() if snapshots else None
-    with pytest.raises(ConfigurationError, match=message), MysqlMode(**options).protect(snapshots=maker):
+    with pytest.raises(ConfigurationError, match=message) as caught, MysqlMode(**options).protect(snapshots=maker):
         pass
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(
