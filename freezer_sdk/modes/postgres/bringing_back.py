@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from freezer_sdk.errors import CommandFailed, ConfigurationError, RestoreConflict, RestoreError
+from freezer_sdk.errors import CommandFailed, ConfigurationError, RestoreConflict, RestoreError, UnsafePath
 from freezer_sdk.files.datadir import check_data_directory, give_to, make_data_directory, owner_of
 from freezer_sdk.model import PlannedAction, RestoreOptions, RestoreResult
 from freezer_sdk.modes.base import SERVER, Restorer
@@ -19,6 +20,7 @@ from freezer_sdk.modes.postgres.replay import Dumps, replay
 from freezer_sdk.modes.postgres.settings import Settings, Strategy
 from freezer_sdk.streams.feeding import feed_program
 
+_LINKED = re.compile(r"pg_wal|pg_tblspc/[0-9]+", re.ASCII)
 _PART = "; with mode fs any part of it can be restored"
 
 
@@ -58,11 +60,25 @@ def _check_unused(folder: Path) -> None:
             raise RestoreConflict(f"a server (process {pid}) runs on {folder}", hint="stop it first")
 
 
+def _place(folder: Path, name: str) -> Path:
+    """Where the content of a link is put.
+
+    Raises:
+        UnsafePath: outside of the data directory, which only a forged backup asks for.
+    """
+    place = folder / name
+    if _LINKED.fullmatch(name) is None or place.parent.is_symlink():
+        raise UnsafePath(f"the backup would put a tablespace to {place}, which is no place of one")
+    return place
+
+
 def _from_tree(restorer: Restorer, folder: Path, facts: Mapping[str, Any]) -> RestoreResult:
     """The data directory; what its links led to lies in the links' places then, so that nothing leads outside."""
+    for name in facts["linked"]:
+        _place(folder, name)
     result = restorer.files(str(folder), root=facts["data_directory"])
     for name, path in facts["linked"].items():
-        place = folder / name
+        place = _place(folder, name)
         if not restorer.options.dry_run and place.is_symlink():
             place.unlink()
         more = restorer.files(str(place), root=path)
@@ -99,7 +115,7 @@ def _from_stream(restorer: Restorer, folder: Path, facts: Mapping[str, Any]) -> 
                 progress=lambda count: restorer.progress(size=count),
             )
         # the server refuses a directory that others may enter
-        give_to(folder, owner_of(folder / "PG_VERSION"), mode=int(facts["directory_mode"], 8))
+        give_to(folder, owner_of(folder / "PG_VERSION"), mode=int(facts["directory_mode"], 8) & 0o750)
     except BaseException as error:
         _clear(folder)  # half a data directory must not be taken for a whole one
         if isinstance(error, CommandFailed):

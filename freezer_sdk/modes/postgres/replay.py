@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from secrets import token_hex
 from typing import Any
 
 from freezer_sdk.errors import CommandFailed, RestoreConflict, RestoreError, SourceUnreadable
@@ -13,6 +14,7 @@ from freezer_sdk.modes.postgres.connection import CLIENT_PACKAGE, Programs, Sess
 from freezer_sdk.streams.feeding import feed_program
 
 _ROLE = re.compile(r'(?:CREATE|ALTER) ROLE ("(?:[^"]|"")+"|[^\s;"]+)[\s;]')
+_PSQLS_OWN = ("\\restrict ", "\\unrestrict ")  # with which newer programs of PostgreSQL protect psql
 _OBJECTS = """
 SELECT 1 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' LIMIT 1
@@ -75,12 +77,20 @@ def _replay_roles(session: Session, dumps: Dumps, timeout: float) -> None:
         while piece := reader.read(1 << 20):
             pieces.append(piece)
     text = b"".join(pieces).decode("utf-8")
-    session.run("\n".join(_new_roles(text.split("\n"), there)) + "\n", timeout=timeout)
+    session.run(_without_commands("\n".join(_new_roles(text.split("\n"), there))), timeout=timeout)
+
+
+def _without_commands(sql: str) -> str:
+    """The same statements as one that psql passes on without looking at it: its own commands can run programs."""
+    tag = "freezer_" + token_hex(16)
+    return f"DO ${tag}$BEGIN EXECUTE ${tag}_sql$\n{sql}\n${tag}_sql$; END${tag}$;\n"
 
 
 def _new_roles(lines: Sequence[str], there: Set[str]) -> Iterator[str]:
     """What ``pg_dumpall`` wrote, one statement a line, without what changes roles that are there."""
     for line in lines:
+        if line.startswith(_PSQLS_OWN):
+            continue
         found = _ROLE.match(line)
         if found is None or _name(found[1]) not in there:
             yield line

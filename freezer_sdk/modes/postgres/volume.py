@@ -99,8 +99,15 @@ def _check_one_volume(directory: Path, linked: Mapping[str, Path]) -> None:
     Raises:
         SourceError: they lie on several.
     """
-    inside = (each for each in directory.iterdir() if each.is_dir() and not each.is_symlink())
     try:
+        inside = [each for place in (directory, directory / "base") for each in place.iterdir() if each.is_dir()]
+        lost = [each for each in inside if each.is_symlink() and _is_servers(each, directory)]
+        if lost:
+            raise SourceError(
+                f"{lost[0]} is a link, of a kind that PostgreSQL does not make: a restored server would follow it",
+                hint="use the strategy physical or dump",
+            )
+        inside = [each for each in inside if not each.is_symlink()]
         home = directory.stat().st_dev
         elsewhere = [str(path) for path in (*inside, *linked.values()) if path.stat().st_dev != home]
     except OSError as error:
@@ -130,6 +137,12 @@ def _settle_tablespaces(session: Session, directory: Path, linked: Mapping[str, 
             f"a tablespace is newer than the server's last checkpoint: {error.message}",
             hint="wait for the next one, or GRANT pg_checkpoint to this role",
         ) from error
+
+
+def _is_servers(link: Path, directory: Path) -> bool:
+    """Whether a link stands for a directory of the server's data, other than those with a meaning of their own."""
+    name = link.name if link.parent == directory else "base"
+    return name in ("base", "global") or (name.startswith("pg_") and name not in ("pg_wal", "pg_log"))
 
 
 def _is_data(path: Path, directory: Path) -> bool:

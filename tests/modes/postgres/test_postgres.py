@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import stat
@@ -23,9 +25,13 @@ from freezer_sdk.errors import (
     RestoreError,
     SourceError,
     SourceUnreadable,
+    UnsafePath,
 )
+from freezer_sdk.model import RestoreOptions, RestoreResult
 from freezer_sdk.modes.base import SnapshotGroup
 from freezer_sdk.modes.postgres.mode import PostgresMode
+from freezer_sdk.modes.postgres.replay import Dumps, replay
+from freezer_sdk.modes.postgres.volume import _check_one_volume
 
 pytestmark = pytest.mark.postgres
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -95,6 +101,19 @@ def test_a_data_directory_of_another_server(cluster: Cluster, tmp_path: Path) ->
 def test_an_unknown_database(cluster: Cluster) -> None:
     with pytest.raises(ConfigurationError, match="no database 'shop'"):
         enter(PostgresMode(**cluster.login(strategy="dump", databases=["shop"])))
+
+
+@pytest.mark.parametrize("name", ["base", "pg_xact", "base/5"])
+def test_links_in_place_of_data_are_refused(tmp_path: Path, name: str) -> None:
+    """A backup would hold the link in place of the data, and what is restored would lead to the old server's."""
+    for each in ("elsewhere", "data/base", "data/pg_wal", "data/pg_tblspc", "data/log"):
+        (tmp_path / each).mkdir(parents=True)
+    _check_one_volume(tmp_path / "data", {})
+    if name == "base":
+        (tmp_path / "data/base").rmdir()
+    (tmp_path / "data" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SourceError, match=f"data/{name} is a link"):
+        _check_one_volume(tmp_path / "data", {})
 
 
 # -- secrets ----------------------------------------------------------------------------------------------------------
@@ -336,6 +355,56 @@ def test_roles_that_are_there_stay_as_they_are(cluster: Cluster, freezer: Freeze
         assert cluster.psql("SELECT rolcanlogin FROM pg_roles WHERE rolname = 'keeper'") == "f"
     finally:
         cluster.psql("DROP ROLE keeper")
+
+
+class Forged:
+    """Gives a mode what whoever can write into a repository could make of a backup."""
+
+    options = RestoreOptions()
+
+    def __init__(self, linked: dict[str, str], *, links: dict[str, Path] | None = None) -> None:
+        facts = {"strategy": "snapshot", "data_directory": "/data", "linked": linked}
+        self.facts, self._links = {"postgres": facts}, links or {}
+        self.restored: list[str] = []
+
+    def files(self, target: str, *, root: str) -> RestoreResult:
+        self.restored.append(target)
+        Path(target).mkdir(exist_ok=True)
+        for name, place in self._links.items():
+            Path(target, name).symlink_to(place)
+        return RestoreResult(backup="0" * 32, target=target)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/cron.d", "pg_tblspc/../../x", "base", ""])
+def test_a_forged_backup_puts_nothing_outside(tmp_path: Path, name: str) -> None:
+    forged: Any = Forged({name: "/x"})
+    with pytest.raises(UnsafePath, match="no place"):
+        PostgresMode().restore(forged, str(tmp_path / "data"))
+    assert not forged.restored
+
+
+def test_a_forged_backup_puts_nothing_where_its_own_links_lead(tmp_path: Path) -> None:
+    forged: Any = Forged({"pg_tblspc/16384": "/x"}, links={"pg_tblspc": tmp_path})
+    with pytest.raises(UnsafePath, match="no place"):
+        PostgresMode().restore(forged, str(tmp_path / "data"))
+    assert forged.restored == [str(tmp_path / "data")]
+
+
+def test_roles_of_a_forged_backup_run_no_programs(cluster: Cluster, tmp_path: Path) -> None:
+    """Programs of psql would run here, as whoever restores: mostly as root."""
+    made = tmp_path / "made"
+    sql = "\\restrict x\nCREATE ROLE forged COMMENT\n\\unrestrict x\n".replace(" COMMENT", ";")
+    for line, error in (("", None), (f"\\! touch {made}", RestoreError), (f"SELECT 1 \\! touch {made}", RestoreError)):
+        text = f"{sql}{line}\n".encode()
+        dumps = Dumps(open=lambda name, text=text: contextlib.closing(io.BytesIO(text)), streams={}, roles="roles.sql")
+        with PostgresMode(**cluster.login())._settings.login.session() as session:
+            if error is None:
+                replay(session, dumps, force=False, dry_run=False, timeout=60)
+            else:
+                with pytest.raises(error):
+                    replay(session, dumps, force=False, dry_run=False, timeout=60)
+        cluster.psql("DROP ROLE IF EXISTS forged")
+    assert not made.exists()
 
 
 # -- the documentation ------------------------------------------------------------------------------------------------
