@@ -20,7 +20,7 @@ def freezer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Freezer]:
         yield opened
 
 
-@pytest.mark.parametrize("mode", ["mysql", "mongo", "glance"])
+@pytest.mark.parametrize("mode", ["mysql", "mongo", "postgres", "glance"])
 @pytest.mark.parametrize("target", ["folder", "server:"])
 def test_a_mode_refuses_what_it_did_not_make(freezer: Freezer, mode: str, target: str, tmp_path: Path) -> None:
     place = target if target == "server:" else str(tmp_path / target)

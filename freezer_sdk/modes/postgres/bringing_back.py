@@ -15,7 +15,7 @@ from typing import Any
 from freezer_sdk.errors import CommandFailed, ConfigurationError, RestoreConflict, RestoreError, UnsafePath
 from freezer_sdk.files.datadir import check_data_directory, give_to, make_data_directory, owner_of
 from freezer_sdk.model import PlannedAction, RestoreOptions, RestoreResult
-from freezer_sdk.modes.base import SERVER, Restorer
+from freezer_sdk.modes.base import SERVER, Restorer, recorded_facts
 from freezer_sdk.modes.postgres.replay import Dumps, replay
 from freezer_sdk.modes.postgres.settings import Settings, Strategy
 from freezer_sdk.streams.feeding import feed_program
@@ -30,10 +30,10 @@ def bring_back(restorer: Restorer, target: str, settings: Settings) -> RestoreRe
     Raises:
         RestoreError, SourceError, ConfigurationError.
     """
-    facts = restorer.facts.get("postgres")
-    if not isinstance(facts, Mapping):
-        raise ConfigurationError(f"backup {restorer.backup.short_id} was not made by mode postgres")
+    facts = recorded_facts(restorer, "postgres")
     if facts.get("strategy") == Strategy.DUMP:
+        if settings.start_check:
+            raise ConfigurationError("start_check is for data directories; a drill checks dumps in a private server")
         return _replayed(restorer, facts, settings) if target == SERVER else restorer.files(target)
     if target == SERVER:
         raise ConfigurationError("a data directory cannot be restored into a running server", hint="name a folder")

@@ -321,6 +321,8 @@ def test_dumps_into_a_running_server(cluster: Cluster, freezer: Freezer, folder:
             freezer.restore(backup.id, "server:", mode_options=login)
         with pytest.raises(ConfigurationError, match="has no database 'other'"):
             freezer.restore(backup.id, "server:", mode_options={**login, "databases": ["other"]})
+        with pytest.raises(ConfigurationError, match="start_check is for data directories"):
+            freezer.restore(backup.id, folder / "checked", mode_options={"start_check": True})
 
         cluster.psql("INSERT INTO t VALUES (2)", database=odd)
         chosen = {**login, "databases": [odd]}
