@@ -61,6 +61,7 @@ def test_every_level_is_restored_as_the_tree_was(first: list[Change], others: li
         for number, (stream, facts) in enumerate(zip(streams, there.values(), strict=True)):
             done = subprocess.run(
                 [TAR or "tar", *BY_THE_ORIGINAL, f"--directory={target}"],
+                cwd=target.parent,  # GNU tar makes folders for directories that change places where it was started
                 input=stream,
                 capture_output=True,
                 check=False,

@@ -69,7 +69,8 @@ class Writer:
         target.mkdir()
         for stream in self.streams[:levels]:
             command = [TAR or "tar", "-z", *RESTORE, *options, "--directory", os.fspath(target)]
-            done = subprocess.run(command, input=gzip.compress(stream, 1), capture_output=True, check=False)
+            stored = gzip.compress(stream, 1)
+            done = subprocess.run(command, input=stored, cwd=target.parent, capture_output=True, check=False)
             assert (done.returncode, done.stderr, done.stdout) == (0, b"", b"")
         return disk(target, fine=True)
 
