@@ -17,6 +17,7 @@ from freezer_sdk.streams.command import find_program
 
 _TAIL = 2000
 _POLL = 0.1
+_ASK_AGAIN = 20.0
 
 
 @contextmanager
@@ -84,15 +85,25 @@ def private_server(
         try:
             _await(process, command[0], ready, patience, lambda: _tail(log.fileno()))
             yield
-            process.send_signal(stop)
-            if process.wait(patience):
+            if not _stop(process, stop, patience):
+                raise CommandFailed(f"{command[0]} did not end within {patience:g} seconds")
+            if process.returncode:
                 raise CommandFailed(f"{command[0]} ended with status {process.returncode}{_tail(log.fileno())}")
-        except subprocess.TimeoutExpired as error:
-            raise CommandFailed(f"{command[0]} did not end within {patience:g} seconds") from error
         finally:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def _stop(process: subprocess.Popen[bytes], sign: signal.Signals, patience: float) -> bool:
+    """Asks it to end, now and then once more: one that has just got ready may miss a signal."""
+    end = time.monotonic() + patience
+    while (rest := end - time.monotonic()) > 0:
+        process.send_signal(sign)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(min(rest, _ASK_AGAIN))
+            return True
+    return False
 
 
 def _await(

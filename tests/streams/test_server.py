@@ -99,6 +99,25 @@ def test_one_that_ends_badly(tmp_path: Path) -> None:
         pass
 
 
+def test_one_that_misses_a_signal_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("freezer_sdk.streams.server._ASK_AGAIN", 0.1)
+    told = tmp_path / "pid"
+    deaf = SERVER.replace("lambda *_: sys.exit(", "lambda *_: asked.append(1) or len(asked) > 1 and sys.exit(")
+    server = [sys.executable, "-c", f"asked = []{deaf}", str(told), "0"]
+    with private_server(server, ready=told.exists, patience=120):
+        pass
+    assert not runs(told)
+
+
+def test_one_that_does_not_end(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    deaf = SERVER.replace("sys.exit(int(sys.argv[2]))", "None")
+    server = [sys.executable, "-c", deaf.replace("time.sleep(600)", "while True: time.sleep(1)"), str(told)]
+    with pytest.raises(CommandFailed, match="did not end"), private_server(server, ready=told.exists, patience=20):
+        pass
+    assert not runs(told)
+
+
 def test_one_that_is_not_there() -> None:
     with (
         pytest.raises(CommandFailed, match="'freezer-no-such-program' is missing") as caught,
