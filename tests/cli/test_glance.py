@@ -9,11 +9,19 @@ import uuid
 import pytest
 from running_writer import commands
 from servers import ROOT, start
+from taking_turns import turn
 
 pytest.importorskip("glanceclient")
 pytestmark = pytest.mark.glance
 PAGE = ROOT / "docs" / "how-to" / "glance.md"
 LOGIN = ("OS_AUTH_URL", "OS_USERNAME", "OS_PASSWORD", "OS_PROJECT_NAME", "OS_REGION_NAME")
+
+
+@pytest.fixture(autouse=True)
+def _alone():
+    """Glance's SQLite fails when several tests write at once."""
+    with turn("glance"):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +43,7 @@ def glance(env):
         project_name=env["OS_PROJECT_NAME"],
         **domains,
     )
-    return Client("2", session=session.Session(auth=auth))
+    return Client("2", session=session.Session(auth=auth), connect_retries=3)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from servers import start
+from taking_turns import turn
 from tcp_proxy import TcpProxy
 
 from freezer_sdk import Freezer, protect
@@ -77,7 +78,7 @@ class Glance:
     def client(self, *who):
         from glanceclient import Client
 
-        return Client("2", session=self.session(*who))
+        return Client("2", session=self.session(*who), connect_retries=3)  # a server closes what has long been idle
 
     def add(self, name, content=b"", *, client=None, disk_format="raw", container_format="bare", **properties):
         client = client or self.user
@@ -104,6 +105,13 @@ class Glance:
 
     def options(self, **options):
         return {**self.login, "retry_time": 30, **options}
+
+
+@pytest.fixture(autouse=True)
+def _alone():
+    """Glance's SQLite fails when several tests write at once."""
+    with turn("glance"):
+        yield
 
 
 @pytest.fixture(scope="module")
