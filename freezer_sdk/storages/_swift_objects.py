@@ -23,6 +23,7 @@ from freezer_sdk.errors import (
     Transient,
 )
 from freezer_sdk.storages._swift_body import Outgoing, is_slo, md5
+from freezer_sdk.storages._swift_bulk import deleted_at_once
 from freezer_sdk.storages._swift_http import SwiftClient, http_time
 from freezer_sdk.storages.base import Traffic
 
@@ -67,12 +68,7 @@ class Objects:
         Raises:
             ObjectNotFound, StorageError.
         """
-        from swiftclient.client import head_object
-
-        found: dict[str, str] = self.client.call(
-            what, lambda url, token, http: head_object(url, token, self.container, path, http_conn=http)
-        )
-        return found
+        return self._head(self.container, path, what)
 
     def put(self, path: str, views: Sequence[memoryview], traffic: Traffic) -> dict[str, str]:
         """Stores an object in one piece; gives the answer's headers.
@@ -162,6 +158,9 @@ class Objects:
                 self.client.call(
                     what, lambda url, token, http: put_container(url, token, container, headers=headers, http_conn=http)
                 )
+            except ObjectNotFound as error:
+                self._ask_account(what, error)
+                raise StorageUnavailable(f"{what}: the account could not be reached") from None
             except StorageError as error:
                 if self._policy and error.hint is None and not isinstance(error, Transient):
                     error.hint = f"check that the cluster has the storage_policy {self._policy!r}"
@@ -254,6 +253,14 @@ class Objects:
         except ObjectNotFound:
             return []
 
+    def _head(self, container: str, path: str, what: str) -> dict[str, str]:
+        from swiftclient.client import head_object
+
+        found: dict[str, str] = self.client.call(
+            what, lambda url, token, http: head_object(url, token, container, path, http_conn=http)
+        )
+        return found
+
     def _put(
         self,
         container: str,
@@ -299,48 +306,30 @@ class Objects:
     def _delete(self, container: str, path: str) -> None:
         from swiftclient.client import delete_object
 
-        with suppress(ObjectNotFound):
-            self.client.call(
-                f"cannot delete {path!r}",
-                lambda url, token, http: delete_object(url, token, container, path, http_conn=http),
-            )
+        what = f"cannot delete {path!r}"
+        try:
+            self.client.call(what, lambda url, token, http: delete_object(url, token, container, path, http_conn=http))
+        except ObjectNotFound:  # Swift says so as well while it cannot reach the container
+            with suppress(ObjectNotFound):
+                self._head(container, path, what)
+                raise StorageUnavailable(f"{what}: its container could not be reached") from None
 
     def _bulk_delete(self, container: str, paths: Sequence[str]) -> list[str]:
         """Removes many; gives back those of which it is not known whether they are gone."""
         left: list[str] = []
         for start in range(0, len(paths), _BULK):
             batch = paths[start : start + _BULK]
-            if len(batch) == 1 or not self._deleted_at_once(container, batch):
+            if len(batch) == 1 or not deleted_at_once(self.client, container, batch):
                 left += batch
         return left
-
-    def _deleted_at_once(self, container: str, paths: Sequence[str]) -> bool:
-        from swiftclient.client import post_account
-
-        lines = "\n".join(quote(f"/{container}/{path}") for path in paths).encode()
-        headers = {"Content-Type": "text/plain", "Accept": "application/json"}
-        try:
-            _, body = self.client.call(
-                "cannot delete objects",
-                lambda url, token, http: post_account(
-                    url, token, headers, http_conn=http, query_string="bulk-delete", data=lines
-                ),
-            )
-            report = json.loads(body)
-            return bool(str(report["Response Status"]).startswith("200") and not report["Errors"])
-        except (StorageError, ValueError, KeyError, TypeError) as error:  # not every cluster has it, nor may every user
-            if isinstance(error, Transient):
-                raise  # one by one it would not go better
-            return False
 
     def _page(
         self, container: str, prefix: str, marker: str, *, delimiter: str | None, limit: int, what: str
     ) -> list[dict[str, Any]]:
         from swiftclient.client import get_container
 
-        _, entries = self.client.call(
-            what,
-            lambda url, token, http: get_container(
+        def ask(url: str, token: str, http: Any) -> tuple[Any, Any]:
+            answer: tuple[Any, Any] = get_container(
                 url,
                 token,
                 container,
@@ -349,11 +338,34 @@ class Objects:
                 prefix=prefix,
                 delimiter=delimiter,
                 http_conn=http,
-            ),
-        )
+            )
+            return answer
+
+        try:
+            entries = self.client.call(what, ask)[1]
+        except ObjectNotFound as error:
+            self._ask_account(what, error)
+            entries = self.client.call(what, ask)[1]
         if not isinstance(entries, list):
             raise StorageError(f"{what}: the server answered with something else")
         return entries
+
+    def _ask_account(self, what: str, error: ObjectNotFound) -> None:
+        """Swift answers 404 for a container also while it cannot reach the account: returns when it reaches it now.
+
+        Raises:
+            ObjectNotFound: there is no such account.
+            StorageUnavailable, StorageError.
+        """
+        from swiftclient.client import head_account
+
+        try:
+            self.client.call(what, lambda url, token, http: head_account(url, token, http_conn=http))
+        except ObjectNotFound:
+            error.hint = "the account does not exist: have it made, or check the project's name"
+            raise error from None
+        except AccessDenied:
+            raise error from None  # who may not look at the account has to believe the answer
 
     def _has_segments(self) -> bool:
         """Whether anything in this container may be segmented; asked once a minute."""
@@ -363,7 +375,7 @@ class Objects:
             return known
         try:
             found = self._page(self.segments, "", "", delimiter=None, limit=1, what="cannot list segments")
-        except (ObjectNotFound, AccessDenied):  # who may not look at the container has stored nothing there
+        except (ObjectNotFound, AccessDenied):  # who may not look has stored nothing there
             found = []
         self._segmented = now, bool(found)
         return bool(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import time
 import uuid
@@ -237,6 +238,37 @@ def test_cluster_stopped_and_started_again_in_mid_backup(tmp_path):
         trees.compare(tmp_path / "source", tmp_path / "out")
     finally:
         stop("swift", instance="restarted")
+
+
+@pytest.mark.swift
+def test_accounts_and_containers_out_of_reach_are_not_taken_for_missing(tmp_path):
+    """Swift's proxy answers 404 for them; only what lies behind it is away."""
+    env = start("swift", instance="restarted")
+    try:
+        with SwiftStorage(container="kept", **login(env)) as storage:
+            storage.put("a/one", [b"1"])
+            end_servers(env, "SWIFT_CONTAINER_PID", "SWIFT_MEMCACHED_PID")
+            with pytest.raises(StorageUnavailable):
+                storage.delete("a/one")
+            end_servers(env, "SWIFT_ACCOUNT_PID")
+            with pytest.raises(StorageUnavailable):
+                list(storage.list())
+            with SwiftStorage(container="new", **login(env)) as other, pytest.raises(StorageUnavailable):
+                other.put("two", [b"2"])
+            env = start("swift", instance="restarted")
+            assert [found.name for found in storage.list()] == ["a/one"]
+            storage.delete("a/one")
+            storage.delete("a/one")
+            assert list(storage.list()) == []
+        with SwiftStorage(container="new", **login(env)) as other:
+            assert list(other.list()) == []
+    finally:
+        stop("swift", instance="restarted")
+
+
+def end_servers(env, *names):
+    for name in names:
+        os.kill(int(env[name]), signal.SIGKILL)
 
 
 @pytest.mark.swift
