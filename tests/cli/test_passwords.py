@@ -175,7 +175,7 @@ def test_the_process_list_does_not_show_it(locked: Cli, tmp_path: Path) -> None:
             assert PASSWORD not in seen
     finally:
         process.send_signal(signal.SIGTERM)  # a second one would kill it
-        process.wait(30)
+        process.wait(120)
     assert process.returncode == 130
 
 

@@ -105,7 +105,7 @@ def test_a_wrapper_that_goes_away_does_not_end_the_backup(repo: Cli, tree: Path)
     process.stdout.close()
     assert process.stderr is not None
     assert process.stderr.read() == b""
-    process.wait(30)
+    process.wait(120)
     process.stderr.close()
     assert [row["status"] for row in repo("backup", "list", "-f", "json").json] == ["complete"]
 
@@ -145,12 +145,12 @@ def test_one_signal_stops_cleanly(repo: Cli, number: signal.Signals) -> None:
 
 
 def test_the_second_signal_forces_it(repo: Cli) -> None:
-    process = started(repo, "exec sleep 60")
+    process = started(repo, "exec sleep 1000")
     process.send_signal(signal.SIGTERM)
     time.sleep(1)
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=10)
+    process.communicate(timeout=120)
     assert process.returncode == 130
     assert repo("backup", "list", "-f", "json").json == []
 
@@ -191,4 +191,4 @@ def test_nohup_is_respected(repo: Cli) -> None:
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGHUP)
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0

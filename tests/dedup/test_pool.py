@@ -28,7 +28,7 @@ def test_budget_bounds_what_is_unfinished() -> None:
 
     def job(number: int) -> None:
         running.append(number)
-        gate.wait(10)
+        gate.wait(120)
 
     feeder = threading.Thread(target=lambda: [pool.submit(job, n) for n in range(6)])
     feeder.start()
@@ -36,7 +36,7 @@ def test_budget_bounds_what_is_unfinished() -> None:
     assert len(running) == 3
     assert feeder.is_alive()
     gate.set()
-    feeder.join(10)
+    feeder.join(120)
     pool.drain()
     pool.close()
     assert sorted(running) == list(range(6))

@@ -39,7 +39,7 @@ SMALL = {"pack_size": "1M", "queue_size": "1M"}
 @pytest.fixture(autouse=True)
 def no_threads_stay() -> Iterator[None]:
     yield
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while (names := freezer_threads()) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert names == []
@@ -207,7 +207,7 @@ def test_a_slow_one_keeps_nobody_waiting(places: tuple[Place, Place], source: Pa
         if event.kind == "finish" and event.target == str(places[1]):
             quick_done.set()
 
-    slow = Fault(lambda call: in_time.append(quick_done.wait(30)), at=3, methods={"put"}, prefix="packs/")
+    slow = Fault(lambda call: in_time.append(quick_done.wait(300)), at=3, methods={"put"}, prefix="packs/")
     with FreezerGroup([places[0].target(slow), places[1].target()], events=note) as group:
         result = group.backup(source)
     assert result.status is Status.COMPLETE
@@ -303,12 +303,12 @@ def test_questions_come_one_after_the_other_in_the_thread_that_opens(source: Pat
 
 
 def test_one_that_never_answers_at_opening(places: tuple[Place, Place], source: Path, release: threading.Event) -> None:
-    hangs = places[0].target(Fault(lambda call: release.wait(30), times=None))
+    hangs = places[0].target(Fault(lambda call: release.wait(600), times=None))
     start = time.monotonic()
-    with FreezerGroup([hangs, places[1].target()], stall_timeout=2) as group:
+    with FreezerGroup([hangs, places[1].target()], stall_timeout=5) as group:
         assert isinstance(group.failures[str(places[0])], StorageUnavailable)
         assert group.backup(source).status is Status.PARTIAL
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 300
 
 
 def test_the_same_place_twice_is_refused(places: tuple[Place, Place]) -> None:
@@ -373,7 +373,7 @@ def test_of_a_stream_the_others_get_all_when_one_dies(places: tuple[Place, Place
 def test_one_that_cannot_keep_up_with_a_stream_is_left_out(places: tuple[Place, Place]) -> None:
     """It moves all the time, so that it does not count as stalled; but the others wait for it."""
     slow = places[0].target(Fault(delay(0.3), times=None, methods={"put"}, prefix="packs/"))
-    with FreezerGroup([slow, places[1].target()], stall_timeout=1.5, queue_size=MEGABYTE) as group:
+    with FreezerGroup([slow, places[1].target()], stall_timeout=3, queue_size=MEGABYTE) as group:
         result = group.backup(name="dump", mode_options=command("head", "-c", "60000000", "/dev/urandom"))
         assert result.status is Status.PARTIAL
         assert isinstance(errors(result)[0], StorageUnavailable)
@@ -389,9 +389,9 @@ def test_one_that_cannot_keep_up_with_a_stream_is_left_out(places: tuple[Place, 
 def test_one_that_stops_moving_is_left_out_and_does_not_delay_the_end(
     places: tuple[Place, Place], source: Path, tmp_path: Path, release: threading.Event
 ) -> None:
-    stuck = places[0].storage(Fault(lambda call: release.wait(60), at=3, times=None, methods={"put"}))
+    stuck = places[0].storage(Fault(lambda call: release.wait(600), at=3, times=None, methods={"put"}))
     start = time.monotonic()
-    with FreezerGroup([Target(stuck, engine_options=SMALL), places[1].target()], stall_timeout=1.5) as group:
+    with FreezerGroup([Target(stuck, engine_options=SMALL), places[1].target()], stall_timeout=5) as group:
         result = group.backup(source, name="data")
         assert result.status is Status.PARTIAL
         assert "nothing has moved" in str(errors(result)[0])
@@ -399,28 +399,28 @@ def test_one_that_stops_moving_is_left_out_and_does_not_delay_the_end(
         assert list(group.failures) == [str(places[0])]
         again = group.backup(source, name="data")  # while the first call has not returned
         assert errors(again)[0] is errors(result)[0]
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 300
     release.set()
     places[1].check(source, tmp_path / "out")
     assert places[0].ids() == []
 
 
 def test_waiting_for_a_silent_program_is_no_stall(places: tuple[Place, Place]) -> None:
-    with FreezerGroup([place.target() for place in places], stall_timeout=1) as group:
-        result = group.backup(name="dump", mode_options=command("sh", "-c", "sleep 2; echo late"))
+    with FreezerGroup([place.target() for place in places], stall_timeout=3) as group:
+        result = group.backup(name="dump", mode_options=command("sh", "-c", "sleep 5; echo late"))
     assert result.status is Status.COMPLETE
 
 
 def test_slow_but_moving_is_no_stall(places: tuple[Place, Place], source: Path) -> None:
     slow = places[0].target(Fault(delay(0.25), times=None, methods={"put"}))
-    with FreezerGroup([slow, places[1].target()], stall_timeout=2) as group:
+    with FreezerGroup([slow, places[1].target()], stall_timeout=5) as group:
         assert group.backup(source).status is Status.COMPLETE
 
 
 def test_all_stall(places: tuple[Place, Place], source: Path, release: threading.Event) -> None:
-    faults = [Fault(lambda call: release.wait(60), at=3, times=None, methods={"put"}) for _ in places]
+    faults = [Fault(lambda call: release.wait(600), at=3, times=None, methods={"put"}) for _ in places]
     targets = [place.target(fault) for place, fault in zip(places, faults, strict=True)]
-    with FreezerGroup(targets, stall_timeout=1.5) as group:
+    with FreezerGroup(targets, stall_timeout=5) as group:
         with pytest.raises(StorageUnavailable, match="nothing has moved"):
             group.backup(source)
         with pytest.raises(StorageUnavailable, match="nothing has moved"):
@@ -474,13 +474,13 @@ def test_cancelling_while_one_never_returns(
     places: tuple[Place, Place], source: Path, release: threading.Event
 ) -> None:
     token = CancelToken()
-    stuck = places[0].target(Fault(lambda call: release.wait(60), at=3, times=None, methods={"put"}))
+    stuck = places[0].target(Fault(lambda call: release.wait(600), at=3, times=None, methods={"put"}))
     start = time.monotonic()
     with FreezerGroup([stuck, places[1].target(Fault(delay(0.2), times=None, methods={"put"}))]) as group:
         threading.Timer(0.3, token.cancel).start()
         with pytest.raises(Cancelled):
             group.backup(source, cancel=token)
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 300
 
 
 def test_cancelling_a_silent_program(places: tuple[Place, Place]) -> None:
@@ -489,8 +489,8 @@ def test_cancelling_a_silent_program(places: tuple[Place, Place]) -> None:
     with FreezerGroup([place.target() for place in places]) as group:
         threading.Timer(0.3, token.cancel).start()
         with pytest.raises(Cancelled):
-            group.backup(name="dump", mode_options=command("sleep", "60"), cancel=token)
-    assert time.monotonic() - start < 15
+            group.backup(name="dump", mode_options=command("sleep", "1000"), cancel=token)
+    assert time.monotonic() - start < 300
 
 
 def test_an_interrupt_ends_all(places: tuple[Place, Place], source: Path) -> None:
@@ -586,8 +586,8 @@ def test_a_restore_takes_a_repository_that_has_it(
 def test_one_that_never_answers_a_list_is_not_asked_again(
     places: tuple[Place, Place], differing: dict[str, str], release: threading.Event
 ) -> None:
-    stuck = Fault(lambda call: release.wait(60), times=None, methods={"list"}, prefix="backups")
-    with FreezerGroup([places[0].target(stuck), places[1].target()], stall_timeout=1) as group:
+    stuck = Fault(lambda call: release.wait(600), times=None, methods={"list"}, prefix="backups")
+    with FreezerGroup([places[0].target(stuck), places[1].target()], stall_timeout=3) as group:
         for _ in range(2):
             found = group.backups()
             assert [each.backup.id for each in found] == [differing["both"], differing["second"]]

@@ -111,7 +111,7 @@ def test_leaving_early_ends_the_program_and_what_it_started(tmp_path: Path) -> N
         assert reader.readinto(memoryview(bytearray(6))) == 6
         numbers = [int(number) for number in pids.read_text().split()]
         assert all(map(alive, numbers))
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 120
     while any(map(alive, numbers)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(alive, numbers))
@@ -119,8 +119,8 @@ def test_leaving_early_ends_the_program_and_what_it_started(tmp_path: Path) -> N
 
 def test_a_grandchild_that_keeps_standard_error_open_does_not_hang_the_end() -> None:
     started = time.monotonic()
-    assert run("sh", "-c", "sleep 3 >/dev/null & echo done") == b"done\n"
-    assert time.monotonic() - started < 2
+    assert run("sh", "-c", "sleep 120 >/dev/null & echo done") == b"done\n"
+    assert time.monotonic() - started < 100
 
 
 def test_a_descriptor_is_read_to_its_end_and_stays_open() -> None:

@@ -40,7 +40,7 @@ class Taker(threading.Thread):
         self.passed.set()
 
     def wait(self):
-        assert self.passed.wait(10)
+        assert self.passed.wait(120)
         self.join()
 
 

@@ -544,7 +544,7 @@ class TestWaiting:
     def test_ends_with_the_storage(self, inner):
         storage, thread, outcome = self.failing(inner, [])
         storage.close()
-        thread.join(10)
+        thread.join(120)
         assert not thread.is_alive()
         assert [type(error) for error in outcome] == [StorageError]
 
@@ -555,7 +555,7 @@ class TestWaiting:
         thread.join(0.5)
         assert thread.is_alive()
         tokens[1].cancel()
-        thread.join(10)
+        thread.join(120)
         assert [type(error) for error in outcome] == [Cancelled]
 
     def test_a_token_counts_only_while_it_is_watched(self, inner):
@@ -666,7 +666,7 @@ class TestBandwidth:
         while not limits.sending._queue:
             thread.join(0.01)
         storage.close()
-        thread.join(10)
+        thread.join(120)
         assert len(outcome) == 1
         assert list(storage.inner.list()) == []
 

@@ -445,7 +445,7 @@ def test_times_are_those_of_the_file_system(storage, path):
     storage.put("x", [b"x"])
     os.utime(os.path.join(path, "x"), ns=(0, 1_500_000_000_123_456_789))
     assert storage.stat("x").modified.isoformat() == "2017-07-14T02:40:00.123456+00:00"
-    assert abs(storage.now().timestamp() - time.time()) < 5
+    assert abs(storage.now().timestamp() - time.time()) < 60
     assert storage.capabilities.clock_resolution >= timedelta(milliseconds=10)
 
 

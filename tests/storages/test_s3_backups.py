@@ -118,7 +118,7 @@ def test_server_that_does_not_come_back(tmp_path):
             started = time.monotonic()
             with pytest.raises(StorageError):
                 freezer.backup(tmp_path / "source")
-            assert time.monotonic() - started < 30
+            assert time.monotonic() - started < 300
             proxy.heal()
             assert [backup.id for backup in freezer.backups()] == [first.id]
             assert freezer.verify(read_data=True).problems == ()

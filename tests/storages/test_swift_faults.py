@@ -94,7 +94,7 @@ class TestNetwork:
         started = time.monotonic()
         with pytest.raises(StorageUnavailable):
             storage.stat("there")
-        assert time.monotonic() - started < 30  # no hang; the limit is generous on purpose
+        assert time.monotonic() - started < 300  # no hang; the limit is generous on purpose
 
     def test_nobody_there(self, storage, proxy):
         proxy.refuse()
@@ -195,7 +195,7 @@ def test_segments_are_neither_seen_nor_left(env, container):
         storage.put("large", [b"small"])
         storage.delete("large")
     with SwiftStorage(container=f"{container}_segments", **login(env)) as segments:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while list(segments.list()) and time.monotonic() < deadline:
             time.sleep(0.2)
         assert list(segments.list()) == []
@@ -284,7 +284,7 @@ def test_cluster_that_does_not_come_back(env, proxy, tmp_path):
         started = time.monotonic()
         with pytest.raises(StorageUnavailable):
             freezer.backup(tmp_path / "source")
-        assert time.monotonic() - started < 30
+        assert time.monotonic() - started < 300
         proxy.heal()
         assert [backup.id for backup in freezer.backups()] == [first.id]
         assert freezer.verify(read_data=True).ok

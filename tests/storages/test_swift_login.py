@@ -318,7 +318,7 @@ class TestWithoutServer:
                 pytest.raises(StorageUnavailable, match="timed out"),
             ):
                 storage.stat("a")
-            assert time.monotonic() - started < 20
+            assert time.monotonic() - started < 300
 
     def test_the_environment_is_not_read(self, monkeypatch, tmp_path):
         monkeypatch.chdir(tmp_path)
@@ -353,7 +353,7 @@ def revoke(env, storage=None, *, token=None):
     token = token or storage._client._cloud.token()
     headers = {"X-Auth-Token": issue(env)[0], "X-Subject-Token": token}
     request = urllib.request.Request(f"{env['OS_AUTH_URL']}/auth/tokens", method="DELETE", headers=headers)
-    urllib.request.urlopen(request, timeout=10).close()
+    urllib.request.urlopen(request, timeout=60).close()
     time.sleep(CACHED)
 
 

@@ -67,7 +67,7 @@ def side_by_side(*works: Callable[[], object]) -> list[object]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
         assert not thread.is_alive()
     return found
 
@@ -121,7 +121,7 @@ def test_memory_is_bounded_by_the_budget_however_far_one_lags(piece: int) -> Non
             if piece > 1000:
                 assert tracemalloc.get_traced_memory()[1] < 3 << 20
             assert drain(slow) == source.content
-            ahead.join(10)
+            ahead.join(120)
     finally:
         tracemalloc.stop()
     tee.close()
@@ -260,7 +260,7 @@ def test_the_last_reader_may_be_as_slow_as_it_likes() -> None:
 
 def test_cancelling_ends_a_reader_that_waits_for_a_silent_source() -> None:
     token = CancelToken()
-    tee = Tee(lambda: ProcessReader(["sleep", "60"], name="dump"), 1, budget=1 << 20)
+    tee = Tee(lambda: ProcessReader(["sleep", "1000"], name="dump"), 1, budget=1 << 20)
 
     def work() -> bytes:
         with tee.open(0, cancel=token) as reader:
@@ -274,11 +274,11 @@ def test_cancelling_ends_a_reader_that_waits_for_a_silent_source() -> None:
     found = side_by_side(work, stop)
     assert isinstance(found[0], Cancelled)
     tee.close()
-    assert time.monotonic() - start < 10, "the program was ended, and its thread with it"
+    assert time.monotonic() - start < 300, "the program was ended, and its thread with it"
 
 
 def test_a_program_is_ended_when_the_context_is_left_by_another_thread() -> None:
-    reader = ProcessReader(["sh", "-c", "echo begun; sleep 60"], name="dump")
+    reader = ProcessReader(["sh", "-c", "echo begun; sleep 1000"], name="dump")
     opened: AbstractContextManager[ProcessReader] = reader
     opened.__enter__()
     began = threading.Event()
@@ -288,7 +288,7 @@ def test_a_program_is_ended_when_the_context_is_left_by_another_thread() -> None
         drain(reader, size=1000)
 
     def leave() -> None:
-        began.wait(10)
+        began.wait(120)
         time.sleep(0.2)
         opened.__exit__(None, None, None)
 
@@ -296,4 +296,4 @@ def test_a_program_is_ended_when_the_context_is_left_by_another_thread() -> None
     found = side_by_side(read, leave)
     assert isinstance(found[0], CommandFailed)
     assert found[1] is None
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 300
