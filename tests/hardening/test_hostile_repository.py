@@ -45,7 +45,7 @@ from freezer_sdk.storages.memory import MemoryStorage
 
 CHILD = Path(__file__).with_name("measured_child.py")
 MEMORY = 300 << 20
-SECONDS = 12  # the machine that runs this may be busy
+SECONDS = 20  # of processor time: how busy the machine is does not matter
 UPKEEP = ("verify", "check", "prune", "repair")
 ALL = ("backups", "entries", "restore", "read", "find", *UPKEEP)
 
@@ -69,7 +69,7 @@ def measure(tmp_path: Path, *operations: str, limit: int = 200_000) -> dict[str,
         [sys.executable, str(CHILD), str(repository), str(tmp_path / "out"), *operations],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
