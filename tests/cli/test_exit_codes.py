@@ -159,6 +159,6 @@ def test_a_full_disk_under_the_output_is_told(filled: Cli) -> None:
         pytest.skip("no /dev/full")
     with open("/dev/full", "wb") as full:
         process = filled.popen("backup", "list", stdout=full, stderr=subprocess.PIPE)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
     assert process.returncode == 1
     assert b"No space left" in err

@@ -135,7 +135,7 @@ def started(repo: Cli, script: str) -> subprocess.Popen[bytes]:
 def test_one_signal_stops_cleanly(repo: Cli, number: signal.Signals) -> None:
     process = started(repo, "while head -c 100000 /dev/zero; do sleep 0.1; done")
     process.send_signal(number)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert b"stopping" in err
     assert b"Traceback" not in err
@@ -172,7 +172,7 @@ def test_a_signal_at_a_prompt(cli: Cli, tmp_path: Path) -> None:
         seen += more
     process.stdin.write(b"\x03")
     process.stdin.flush()
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == 130
     assert b"Traceback" not in out
 

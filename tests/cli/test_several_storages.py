@@ -316,7 +316,7 @@ def test_an_interrupt_ends_all(cli: Cli, here: Path, tree: Path) -> None:
         while b'"progress"' not in process.stdout.readline():
             pass
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
     for name in ("a", "b"):
         assert cli.inside("backup", "list", "--storage", f"local:{here}/{name}", "-f", "json").json == []

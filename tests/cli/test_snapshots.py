@@ -115,7 +115,7 @@ def test_reap(cli: Cli, store: Path) -> None:
 def test_a_signal_removes_snapshots(repo: Cli, volume: Path, store: Path, number: signal.Signals) -> None:
     process = running(repo, volume, store)
     process.send_signal(number)
-    process.communicate(timeout=30)
+    process.communicate(timeout=300)
     assert process.returncode == 130
     assert os.listdir(store) == []
     assert repo("backup", "list", "-f", "json").json == []
@@ -126,7 +126,7 @@ def test_what_kill_leaves_is_reaped(repo: Cli, volume: Path, store: Path) -> Non
     (alive,) = repo("snapshot", "reap", "--provider", "copying", "--option", f"store={store}", "-f", "json").json
     assert alive["removed"] == []
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=300)
     assert len(os.listdir(store)) == 1
     repo("snapshot", "reap", "--provider", "copying", "--option", f"store={store}")
     assert os.listdir(store) == []

@@ -141,7 +141,7 @@ def test_a_writer_stopped_for_longer_than_the_grace_time_has_failed(tmp_path: Pa
         os.kill(writer.pid, signal.SIGSTOP)
         time.sleep(6)
         os.kill(writer.pid, signal.SIGCONT)
-        output, _ = writer.communicate("\n", timeout=60)
+        output, _ = writer.communicate("\n", timeout=300)
         assert (output, writer.returncode) == ("lost\n", 3)
         assert [backup.id for backup in freezer.backups()] == [good.id]
         assert freezer.backup(source, name="again").stats.added_bytes < 10_000
@@ -163,7 +163,7 @@ def test_a_sweep_that_did_not_see_the_commit_makes_it_void(tmp_path: Path) -> No
             protocol.announce(storage, keys, generation)
             alive = [info.name for info in storage.list("backups/")]
             protocol.decide(storage, keys, generation, condemned=[], alive=alive)
-        output, _ = writer.communicate("\n", timeout=60)
+        output, _ = writer.communicate("\n", timeout=300)
         assert (output, writer.returncode) == ("lost\n", 3)
         assert [backup.id for backup in freezer.backups()] == [good.id]
 

@@ -154,7 +154,7 @@ def test_of_many_that_make_it_at_once_one_wins():
         def list(self, prefix="", *, delimiter=None):
             found = list(super().list(prefix, delimiter=delimiter))
             if prefix == "copies/config/":
-                barrier.wait(timeout=30)
+                barrier.wait(timeout=300)
             return iter(found)
 
     def run(number):

@@ -44,7 +44,7 @@ def url(source: Path, tmp_path: Path) -> str:
     """A repository with its backup."""
     url = f"local:{tmp_path / 'repository'}"
     command = [*AS_OTHERS, sys.executable, "-c", BACKUP, url, PASSWORD, str(source)]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
     (source / "shut").chmod(0o700)
     return url
 

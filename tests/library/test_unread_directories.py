@@ -32,7 +32,7 @@ def made(engine: str, tmp_path: Path) -> tuple[str, Path]:
     (source / "shut").chmod(0)
     url = f"local:{tmp_path / 'store'}"
     command = [*AS_OTHERS, sys.executable, "-c", BACKUP, url, engine, str(source)]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
     (source / "shut").chmod(0o700)
     (source / "open" / "new").write_text("new")
     return url, source

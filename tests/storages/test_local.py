@@ -401,7 +401,7 @@ class TestConditionalPut:
         for worker in workers:
             worker.stdin.write("go\n")
             worker.stdin.flush()
-        outputs = [worker.communicate(timeout=60)[0] for worker in workers]
+        outputs = [worker.communicate(timeout=300)[0] for worker in workers]
         won = [[int(number) for number in output.split()] for output in outputs]
         assert sorted(number for numbers in won for number in numbers) == list(range(100))
         storage = LocalStorage(path=path)

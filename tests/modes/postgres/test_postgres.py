@@ -401,10 +401,10 @@ def test_roles_of_a_forged_backup_run_no_programs(cluster: Cluster, tmp_path: Pa
         dumps = Dumps(open=lambda name, text=text: contextlib.closing(io.BytesIO(text)), streams={}, roles="roles.sql")
         with PostgresMode(**cluster.login())._settings.login.session() as session:
             if error is None:
-                replay(session, dumps, force=False, dry_run=False, timeout=60)
+                replay(session, dumps, force=False, dry_run=False, timeout=300)
             else:
                 with pytest.raises(error):
-                    replay(session, dumps, force=False, dry_run=False, timeout=60)
+                    replay(session, dumps, force=False, dry_run=False, timeout=300)
         cluster.psql("DROP ROLE IF EXISTS forged")
     assert not made.exists()
 
