@@ -68,7 +68,12 @@ class Objects:
         Raises:
             ObjectNotFound, StorageError.
         """
-        return self._head(self.container, path, what)
+        from swiftclient.client import head_object
+
+        found: dict[str, str] = self.client.call(
+            what, lambda url, token, http: head_object(url, token, self.container, path, http_conn=http)
+        )
+        return found
 
     def put(self, path: str, views: Sequence[memoryview], traffic: Traffic) -> dict[str, str]:
         """Stores an object in one piece; gives the answer's headers.
@@ -160,7 +165,8 @@ class Objects:
                 )
             except ObjectNotFound as error:
                 self._ask_account(what, error)
-                raise StorageUnavailable(f"{what}: the account could not be reached") from None
+                hint = "ask who runs the cluster whether its account servers are up"
+                raise StorageUnavailable(f"{what}: the account could not be reached", hint=hint) from None
             except StorageError as error:
                 if self._policy and error.hint is None and not isinstance(error, Transient):
                     error.hint = f"check that the cluster has the storage_policy {self._policy!r}"
@@ -253,14 +259,6 @@ class Objects:
         except ObjectNotFound:
             return []
 
-    def _head(self, container: str, path: str, what: str) -> dict[str, str]:
-        from swiftclient.client import head_object
-
-        found: dict[str, str] = self.client.call(
-            what, lambda url, token, http: head_object(url, token, container, path, http_conn=http)
-        )
-        return found
-
     def _put(
         self,
         container: str,
@@ -304,15 +302,14 @@ class Objects:
         return headers
 
     def _delete(self, container: str, path: str) -> None:
-        from swiftclient.client import delete_object
+        from swiftclient.client import delete_object, head_container
 
         what = f"cannot delete {path!r}"
         try:
             self.client.call(what, lambda url, token, http: delete_object(url, token, container, path, http_conn=http))
         except ObjectNotFound:  # Swift says so as well while it cannot reach the container
-            with suppress(ObjectNotFound):
-                self._head(container, path, what)
-                raise StorageUnavailable(f"{what}: its container could not be reached") from None
+            with suppress(ObjectNotFound, AccessDenied):  # a user who may only write has to believe the answer
+                self.client.call(what, lambda url, token, http: head_container(url, token, container, http_conn=http))
 
     def _bulk_delete(self, container: str, paths: Sequence[str]) -> list[str]:
         """Removes many; gives back those of which it is not known whether they are gone."""

@@ -44,7 +44,7 @@ class TroubledStorage(LocalStorage):
         if trouble == "dies":
             raise StorageUnavailable("the cable is cut")
         if trouble == "hangs":
-            time.sleep(60)
+            time.sleep(600)
         if trouble == "slow":
             time.sleep(0.5)
         return super().put(name, buffers, if_absent=if_absent)

@@ -294,10 +294,10 @@ def test_patterns_that_come_with_a_backup_do_not_search_for_ever(
         os.close(fd)
         fd = below
     os.close(fd)
-    started = time.monotonic()
+    started = time.process_time()
     with Freezer(made.storage) as freezer:
         result = freezer.restore(backup, out, overwrite="always", delete=True)
-    assert time.monotonic() - started < 200
+    assert time.process_time() - started < 30
     assert result.deleted
     assert os.listdir(out) == ["f"]
 
@@ -307,8 +307,8 @@ def test_paths_that_are_very_deep_are_found_in_time(made: Forge) -> None:
     for _ in range(600):
         content = made.directory(Entry(b"d", DIRECTORY, content))
     made.commit(made.directory(Entry(b"/srv", DIRECTORY, content)))
-    started = time.monotonic()
+    started = time.process_time()
     with Freezer(made.storage) as freezer:
         assert len(list(freezer.find("**/d/**/d/f"))) == 1
         assert not list(freezer.find("**/x/**/d/**/y"))
-    assert time.monotonic() - started < 200
+    assert time.process_time() - started < 30

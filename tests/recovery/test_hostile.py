@@ -192,11 +192,11 @@ def test_lists_that_grow(tool: ModuleType, pages: Pages, tmp_path: Path) -> None
     empty = pages.put(tool.META, b"\x4c\1")
     for _ in range(6):
         empty = pages.put(tool.META, b"\x4c\1" + empty * 1000)
-    begun = time.monotonic()
+    begun = time.process_time()
     inner = pages.page(file(b"a", ids, size=5000, depth=7), file(b"b", empty, size=0, depth=7))
     run = restore(tool, pages, tmp_path, pages.page(directory(b"/r", inner)), b"/r")
     assert run.problems == 2
-    assert time.monotonic() - begun < 120
+    assert time.process_time() - begun < 20
 
 
 def test_folders_without_end(tool: ModuleType, pages: Pages, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -224,9 +224,9 @@ def test_what_is_shared_is_verified_once(tool: ModuleType, pages: Pages) -> None
             return [commit]
 
     pages.damaged = {}  # type: ignore[attr-defined]
-    begun = time.monotonic()
+    begun = time.process_time()
     assert tool.command_verify(Catalog(), lambda: pages, argparse.Namespace(read_data=False, forgotten=False)) == 0
-    assert time.monotonic() - begun < 120
+    assert time.process_time() - begun < 20
 
 
 BOMBS = {

@@ -245,7 +245,7 @@ def test_accounts_and_containers_out_of_reach_are_not_taken_for_missing(tmp_path
     """Swift's proxy answers 404 for them; only what lies behind it is away."""
     env = start("swift", instance="restarted")
     try:
-        with SwiftStorage(container="kept", **login(env)) as storage:
+        with SwiftStorage(container="kept", storage_policy=env["SWIFT_POLICY"], **login(env)) as storage:
             storage.put("a/one", [b"1"])
             end_servers(env, "SWIFT_CONTAINER_PID", "SWIFT_MEMCACHED_PID")
             with pytest.raises(StorageUnavailable):
